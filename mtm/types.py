@@ -25,7 +25,6 @@ class Output(NamedTuple):
     cache: the cache after these tokens, or None when none was given.
     losses: auxiliary losses by name, float32 scalars, already weighted, a mean over tokens.
     metrics: auxiliary metrics by name, float32.
-    heads: what further heads say, by name (for example `next_sentence` `[batch, 2]`).
   """
 
   logits: Array
@@ -33,7 +32,6 @@ class Output(NamedTuple):
   cache: Cache = None
   losses: Mapping[str, Array] = {}
   metrics: Mapping[str, Array] = {}
-  heads: Mapping[str, Array] = {}
 
 
 @jax.tree_util.register_dataclass

@@ -1,0 +1,71 @@
+"""LLaMA (2302.13971, 2307.09288): rotary positions, RMSNorm, SwiGLU, grouped-query heads."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from mtm.parts.attention import Attention
+from mtm.parts.heads import DenseHead, TiedHead
+from mtm.parts.kernels import Kernel, auto
+from mtm.parts.linear import Embed, normal
+from mtm.parts.mlp import Mlp
+from mtm.parts.model import Model
+from mtm.parts.norm import RMSNorm
+from mtm.parts.patterns import Pattern
+from mtm.parts.patterns.causal import Causal
+from mtm.parts.positions.rotary import Rotary
+from mtm.parts.stack import Block, Stack
+from mtm.parts.transformer import Decoder, Tower
+
+
+def llama(
+  layers: int,
+  embed: int,
+  heads: int,
+  mlp: int,
+  vocab: int,
+  kv_heads: int | None = None,
+  rope_base: float = 10_000.0,
+  tied: bool = False,
+  pattern: Pattern = Causal(),  # noqa: B008 (frozen)
+  dropout: float = 0.0,
+  kernel: Kernel = auto,
+  scan: bool = True,
+  remat: Callable[..., bool] | None = None,
+  dtype: Any = "float32",
+) -> Model:
+  """A LLaMA.
+
+  Args:
+    layers: number of layers.
+    embed: width.
+    heads: query heads; each has embed / heads features.
+    mlp: hidden width of the gated feed-forward layer.
+    vocab: number of token ids.
+    kv_heads: key and value heads, a divisor of `heads`; None: `heads`.
+    rope_base: base of the rotary wavelengths.
+    tied: whether the head is the token table.
+    pattern: who sees whom.
+    dropout: share of sublayer outputs dropped (the published models: 0).
+    kernel: the attention engine.
+    scan, remat: see `Stack`.
+    dtype: compute dtype.
+  """
+  init = normal(0.02)
+  norm = functools.partial(RMSNorm, epsilon=1e-5)
+  block = Block(
+    mixer=Attention(
+      heads, embed // heads, kv_heads, pattern, Rotary(rope_base), kernel, init=init, out_init=init
+    ),
+    channel=Mlp(mlp, jax.nn.silu, gated=True, init=init, out_init=init),
+    norm=norm,
+    dropout=dropout,
+  )
+  tower = Tower(Stack((block,), layers, scan, remat), final_norm=norm, dropout=dropout)
+  head = TiedHead() if tied else DenseHead(vocab, init)
+  module = Decoder(Embed(vocab, embed, init=init), tower, head)
+  return Model(module, ("decoder_input_tokens",), vocab, None, dtype)

@@ -1,0 +1,189 @@
+"""Attention: project, position, kernel, project. Knows no pattern and no position scheme by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtm.axes import constrain
+from mtm.parts import cache as kv
+from mtm.parts.context import Aux, Context
+from mtm.parts.kernels import Kernel, attend, auto
+from mtm.parts.linear import Dense, Initializer
+from mtm.parts.patterns._algebra import Pattern
+from mtm.parts.patterns.full import Full
+from mtm.parts.positions._base import Position
+
+
+class Attention(nn.Module):
+  """Self-attention under a pattern.
+
+  Attributes:
+    heads: query heads.
+    head_dim: size of a head.
+    kv_heads: key and value heads, a divisor of `heads`; None: as many as `heads`.
+    pattern: who sees whom.
+    position: rotates queries and keys, and adds a bias of this layer's own; None for neither.
+    kernel: the attention engine.
+    scale: what scores are multiplied by; None: 1 / √head_dim (T5 has 1).
+    bias: whether the projections have biases.
+    dropout: share of attention probabilities dropped in training.
+    init, query_init, out_init: kernel initialisers; None is fan-in (for queries: `init`).
+  """
+
+  heads: int
+  head_dim: int
+  kv_heads: int | None = None
+  pattern: Pattern = Full()
+  position: Position | None = None
+  kernel: Kernel = auto
+  scale: float | None = None
+  bias: bool = False
+  dropout: float = 0.0
+  init: Initializer | None = None
+  query_init: Initializer | None = None
+  out_init: Initializer | None = None
+
+  @nn.compact
+  def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Aux]:
+    """`[batch, length, embed]` → the same shape, and the cache with these tokens' keys."""
+    q_BLHK = _project(self, x_BLD, "query", self.heads, "heads", self.query_init or self.init)
+    kv_heads = self.kv_heads or self.heads
+    k_BSGK = _project(self, x_BLD, "key", kv_heads, "kv_heads", self.init)
+    v_BSGK = _project(self, x_BLD, "value", kv_heads, "kv_heads", self.init)
+    if self.position is not None:
+      q_BLHK, k_BSGK = self.position.rotate(q_BLHK, k_BSGK, context.positions)
+    keys, places, cache = (k_BSGK, v_BSGK), None, None
+    segments = labels = context.segments
+    labels = {name: (label, label) for name, label in context.labels.items()}
+    if context.cache is not None:
+      keys = cache = kv.write(context.cache, k_BSGK, v_BSGK, context.positions)
+      places = context.positions, jnp.arange(cache.k.shape[1])
+      segments, labels = None, _padded(labels, cache.k.shape[1])
+    out_BLHK = attend(
+      q_BLHK,
+      *keys,
+      self.pattern,
+      bias=_total_bias(self.position, context, places, x_BLD.shape[1]),
+      segment_ids=None if segments is None else (segments, segments),
+      labels=labels,
+      positions=places,
+      scale=self.scale,
+      dropout=_dropout(self, context),
+      kernel=self.kernel,
+    )
+    return _output(self, out_BLHK, x_BLD.shape[-1]), Aux(cache)
+
+  @nn.nowrap
+  def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> kv.KeyValue:
+    """A cache for `length` tokens."""
+    del source_length
+    return kv.empty(batch, length, self.kv_heads or self.heads, self.head_dim, dtype)
+
+
+class CrossAttention(nn.Module):
+  """Attention of a decoder over the encoder's states; fields as in `Attention`.
+
+  With a cache, the source's keys are computed when the source is there and remembered after.
+  """
+
+  heads: int
+  head_dim: int
+  kernel: Kernel = auto
+  scale: float | None = None
+  bias: bool = False
+  dropout: float = 0.0
+  init: Initializer | None = None
+  query_init: Initializer | None = None
+  out_init: Initializer | None = None
+
+  @nn.compact
+  def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Aux]:
+    """`[batch, length, embed]` → the same shape, and the cache with the source's keys."""
+    source = context.source
+    if source is None:
+      raise ValueError("cross-attention needs a source: this decoder has no encoder")
+    q_BLHK = _project(self, x_BLD, "query", self.heads, "heads", self.query_init or self.init)
+    if source.x is None:
+      keys = context.cache
+    else:
+      keys = kv.KeyValue(
+        _project(self, source.x, "key", self.heads, "kv_heads", self.init),
+        _project(self, source.x, "value", self.heads, "kv_heads", self.init),
+      )
+    segments = context.segments
+    if segments is None or context.cache is not None:  # one document a row
+      segments = jnp.ones(x_BLD.shape[:2], jnp.int32)
+    out_BLHK = attend(
+      q_BLHK,
+      *keys,
+      Full(),
+      segment_ids=(segments, source.segments),
+      scale=self.scale,
+      dropout=_dropout(self, context),
+      kernel=self.kernel,
+    )
+    cache = None if context.cache is None else keys
+    return _output(self, out_BLHK, x_BLD.shape[-1]), Aux(cache)
+
+  @nn.nowrap
+  def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> kv.KeyValue:
+    """A cache for the keys of `source_length` encoder states."""
+    del length
+    return kv.empty(batch, source_length, self.heads, self.head_dim, dtype)
+
+
+def _project(
+  part: Attention | CrossAttention,
+  x: jax.Array,
+  name: str,
+  heads: int,
+  axis: str,
+  init: Initializer | None,
+) -> jax.Array:
+  """`[batch, length, embed]` → `[batch, length, heads, head_dim]`."""
+  dense = Dense(
+    (heads, part.head_dim), ("embed", axis, "head_dim"), bias=part.bias, init=init, name=name
+  )
+  return constrain(dense(x), "batch", "length", axis, "head_dim")
+
+
+def _output(part: Attention | CrossAttention, x_BLHK: jax.Array, width: int) -> jax.Array:
+  """`[batch, length, heads, head_dim]` → `[batch, length, embed]`."""
+  x_BLHK = constrain(x_BLHK, "batch", "length", "heads", "head_dim")
+  axes = ("heads", "head_dim", "embed")
+  return Dense((width,), axes, contract=2, bias=part.bias, init=part.out_init, name="out")(x_BLHK)
+
+
+def _dropout(part: Attention | CrossAttention, context: Context):
+  if not context.train or part.dropout == 0.0:
+    return None
+  return part.make_rng("dropout"), part.dropout
+
+
+def _total_bias(
+  position: Position | None,
+  context: Context,
+  places: tuple[jax.Array, jax.Array] | None,
+  length: int,
+) -> jax.Array | None:
+  """The stack's shared bias plus this layer's own."""
+  if position is None:
+    return context.bias
+  q_place, k_place = places or (jnp.arange(length), jnp.arange(length))
+  own = position.bias(jnp.atleast_2d(q_place), jnp.atleast_2d(k_place))
+  if own is None or context.bias is None:
+    return context.bias if own is None else own
+  return context.bias + own
+
+
+def _padded(labels: dict[str, tuple[jax.Array, jax.Array]], slots: int):
+  """Labels of a prompt at the start of the cache, extended with 0 over the cache's other slots."""
+
+  def pad(label: jax.Array) -> jax.Array:
+    return jnp.pad(label, ((0, 0), (0, slots - label.shape[1])))
+
+  return {name: (of_query, pad(of_key)) for name, (of_query, of_key) in labels.items()}

@@ -1,0 +1,61 @@
+"""What a layer may know besides its input, and what it may say besides its output."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Aux(NamedTuple):
+  """What a mixer or channel returns beside `x`.
+
+  Attributes:
+    cache: its state after these tokens; None outside decoding.
+    losses: auxiliary losses by name, float32 scalars, weighted, means over tokens.
+    metrics: figures to log by name, float32.
+  """
+
+  cache: Any = None
+  losses: Mapping[str, jax.Array] = {}
+  metrics: Mapping[str, jax.Array] = {}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """What cross-attention looks at: encoder states `x` `[batch, source_length, embed]` and their
+  segment ids `[batch, source_length]`, 0 at padding. `x` is None when the cache holds its keys."""
+
+  x: jax.Array | None
+  segments: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """Facts about the tokens of a batch, the same for every layer but for `cache`.
+
+  Attributes:
+    positions: `[batch, length]` int32, the position of each token in its segment.
+    segments: `[batch, length]` int32 segment ids, 0 at padding; None: every token sees every other.
+    labels: further per-token facts that patterns read, by name, each `[batch, length]`.
+    bias: `[batch or 1, heads, length, keys]` added to the scores of every layer, or None.
+    source: what cross-attention looks at, or None.
+    cache: this layer's cache, or None outside decoding.
+    train: whether dropout is on.
+  """
+
+  positions: jax.Array
+  segments: jax.Array | None = None
+  labels: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+  bias: jax.Array | None = None
+  source: Source | None = None
+  cache: Any = None
+  train: bool = dataclasses.field(default=False, metadata={"static": True})
+
+  def with_cache(self, cache: Any) -> Context:
+    """The same context for a layer with this cache."""
+    return dataclasses.replace(self, cache=cache)

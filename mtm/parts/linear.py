@@ -1,0 +1,130 @@
+"""Dense and Embed: the only place that declares parameters, their initialisers and their axes.
+
+A part computes in the dtype of its input; `mtm.parts.model.Model` casts the parameters once, so
+mixed precision is a matter of the whole model and no part carries a dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtm import axes
+
+Initializer = Callable[..., jax.Array]
+
+fan_in: Initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+def normal(stddev: float) -> Initializer:
+  """Gaussian initialiser with this standard deviation, the same for every shape."""
+  return jax.nn.initializers.normal(stddev)
+
+
+def fan_in_of(contracted: int, scale: float = 1.0) -> Initializer:
+  """Truncated normal with variance `scale` / (size of the first `contracted` axes).
+
+  `jax`'s own fan-in takes the last but one axis only, which is wrong for a kernel such as
+  `[heads, head_dim, embed]`.
+  """
+
+  def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    fan = 1
+    for size in shape[:contracted]:
+      fan *= size
+    # The constant restores the variance that truncation at two deviations takes away.
+    stddev = (scale / fan) ** 0.5 / 0.87962566103423978
+    return stddev * jax.random.truncated_normal(key, -2, 2, shape, dtype)
+
+  return init
+
+
+def declare(
+  module: nn.Module, name: str, init: Initializer, shape: tuple[int, ...], names: tuple[str, ...]
+) -> jax.Array:
+  """Declares a float32 parameter of `module` with a logical axis name for each dimension."""
+  axes.check(names, len(shape), f"parameter {name!r}")
+  return module.param(name, nn.with_partitioning(init, names), shape, jnp.float32)
+
+
+class Dense(nn.Module):
+  """Contracts the last axes of `x` with a kernel: `[..., *inputs] → [..., *features]`.
+
+  Attributes:
+    features: sizes of the output axes.
+    axes: logical names of the kernel's axes, inputs first.
+    contract: how many trailing axes of `x` are inputs.
+    bias: whether to add a bias of shape `features`.
+    init: kernel initialiser; None is a fan-in truncated normal.
+  """
+
+  features: tuple[int, ...]
+  axes: tuple[str, ...]
+  contract: int = 1
+  bias: bool = False
+  init: Initializer | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    inputs = x.shape[x.ndim - self.contract :]
+    init = self.init or fan_in_of(self.contract)
+    kernel = declare(self, "kernel", init, inputs + tuple(self.features), tuple(self.axes))
+    contracted = tuple(range(x.ndim - self.contract, x.ndim)), tuple(range(self.contract))
+    y = jax.lax.dot_general(x, kernel.astype(x.dtype), (contracted, ((), ())))
+    if self.bias:
+      names = tuple(self.axes[self.contract :])
+      bias = declare(self, "bias", jax.nn.initializers.zeros, tuple(self.features), names)
+      y = y + jnp.expand_dims(bias.astype(x.dtype), tuple(range(y.ndim - bias.ndim)))
+    return y
+
+
+class Embed(nn.Module):
+  """A table of vectors, looked up by id; also the tied output layer.
+
+  Attributes:
+    vocab: number of rows.
+    features: size of a vector.
+    axes: logical names of the table's axes.
+    init: initialiser of the table.
+  """
+
+  vocab: int
+  features: int
+  axes: tuple[str, str] = ("vocab", "embed")
+  init: Initializer = normal(1.0)
+
+  def setup(self) -> None:
+    self.embedding = declare(
+      self, "embedding", self.init, (self.vocab, self.features), tuple(self.axes)
+    )
+
+  def __call__(self, ids: jax.Array) -> jax.Array:
+    """`[...]` int32 in `[0, vocab)` → `[..., features]`, by gather (a one-hot matmul costs FLOPs)."""
+    return jnp.take(self.embedding, ids, axis=0, mode="clip")
+
+  def attend(self, x: jax.Array) -> jax.Array:
+    """`x @ table.T`: `[..., features]` → `[..., vocab]`, in the dtype of `x`."""
+    return _attend(x, self.embedding.astype(x.dtype))
+
+
+@jax.custom_vjp
+def _attend(x: jax.Array, table: jax.Array) -> jax.Array:
+  return jnp.einsum("...d,vd->...v", x, table)
+
+
+def _attend_forward(x: jax.Array, table: jax.Array):
+  return _attend(x, table), (x, table)
+
+
+def _attend_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array):
+  x, table = saved
+  # XLA's CPU matmul is twice as fast when the long axis of the result comes last.
+  d_table = jnp.einsum("...d,...v->dv", x, g).T
+  return jnp.einsum("...v,vd->...d", g, table), d_table
+
+
+_attend.defvjp(_attend_forward, _attend_backward)

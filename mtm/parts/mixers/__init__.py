@@ -1,0 +1,1 @@
+"""Token mixers that may stand where attention stands."""

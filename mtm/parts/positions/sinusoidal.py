@@ -1,0 +1,23 @@
+"""Sinusoidal absolute positions (Vaswani et al., 1706.03762)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from mtm.parts.positions._base import Position
+
+
+class Sinusoidal(Position):
+  """Adds sin(p / base^(2i/embed)) at feature 2i and the cosine at 2i + 1."""
+
+  base: float = 10_000.0
+
+  def embed(self, x, positions):
+    half = x.shape[-1] // 2
+    frequency = self.base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = positions[..., None].astype(jnp.float32) * frequency
+    waves = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(x.shape)
+    return x + waves.astype(x.dtype)
+
+
+EXAMPLES = [Sinusoidal()]

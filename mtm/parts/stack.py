@@ -1,0 +1,196 @@
+"""Block and Stack: layers, and their repetition in depth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtm.axes import constrain
+from mtm.errors import UserError
+from mtm.parts.context import Aux, Context
+from mtm.parts.dropout import Dropout
+
+Sublayer = Callable[[jax.Array], jax.Array]
+NormFactory = Callable[..., nn.Module]
+Placement = Callable[[jax.Array, Sublayer, NormFactory, str], jax.Array]
+
+
+def pre_norm(x: jax.Array, sublayer: Sublayer, norm: NormFactory, name: str) -> jax.Array:
+  """x + f(norm(x)): GPT-2, T5, LLaMA."""
+  return x + sublayer(norm(name=f"{name}_norm")(x))
+
+
+def post_norm(x: jax.Array, sublayer: Sublayer, norm: NormFactory, name: str) -> jax.Array:
+  """norm(x + f(x)): the first Transformer, BERT, BART."""
+  return norm(name=f"{name}_norm")(x + sublayer(x))
+
+
+def sandwich_norm(x: jax.Array, sublayer: Sublayer, norm: NormFactory, name: str) -> jax.Array:
+  """x + norm(f(norm(x))): CogView (2105.13290)."""
+  return x + norm(name=f"{name}_out_norm")(sublayer(norm(name=f"{name}_norm")(x)))
+
+
+class Block(nn.Module):
+  """A layer: a token mixer, cross-attention where there is a source, a channel mixer.
+
+  Attributes:
+    mixer: `(x, context) → (x, Aux)` across tokens, such as `Attention`.
+    channel: `(x, context) → (x, Aux)` within a token, such as `Mlp`; None: no channel mixer.
+    norm: makes a norm, given `name`.
+    cross: `CrossAttention`, or None.
+    placement: where the norms stand: `pre_norm`, `post_norm` or `sandwich_norm`.
+    dropout: share of each sublayer's output dropped in training.
+    dropout_shared: axes along which one dropout draw is shared.
+  """
+
+  mixer: nn.Module
+  channel: nn.Module | None
+  norm: NormFactory
+  cross: nn.Module | None = None
+  placement: Placement = pre_norm
+  dropout: float = 0.0
+  dropout_shared: tuple[int, ...] = ()
+
+  @nn.compact
+  def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Aux]:
+    """`[batch, length, embed]` → the same shape; `context.cache` is this block's."""
+    caches, losses, metrics = {}, {}, {}
+    for name, part in self._sublayers():
+      own = None if context.cache is None else context.cache[name]
+
+      def sublayer(x, name=name, part=part, own=own):
+        y, aux = part(x, context.with_cache(own))
+        caches[name] = aux.cache
+        losses.update({f"{name}/{key}": value for key, value in aux.losses.items()})
+        metrics.update({f"{name}/{key}": value for key, value in aux.metrics.items()})
+        drop = Dropout(self.dropout, self.dropout_shared, name=f"{name}_dropout")
+        return drop(y, context.train)
+
+      x_BLD = self.placement(x_BLD, sublayer, self.norm, name)
+      x_BLD = constrain(x_BLD, "batch", "length", "embed")
+    return x_BLD, Aux(None if context.cache is None else caches, losses, metrics)
+
+  @nn.nowrap
+  def _sublayers(self) -> Iterator[tuple[str, Any]]:
+    parts = (("mixer", self.mixer), ("cross", self.cross), ("channel", self.channel))
+    return ((name, part) for name, part in parts if part is not None)
+
+  @nn.nowrap
+  def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> dict[str, Any]:
+    """The caches of its sublayers; None for those that keep nothing."""
+
+    def make(part: Any) -> Any:
+      maker = getattr(part, "empty_cache", None)
+      return maker and maker(batch, length, source_length, dtype)
+
+    return {name: make(part) for name, part in self._sublayers()}
+
+
+class Period(nn.Module):
+  """A few blocks in order: what a `Stack` repeats."""
+
+  blocks: tuple[Block, ...]
+
+  def __call__(self, x: jax.Array, cache: Any, context: Context) -> tuple[jax.Array, Aux]:
+    """`[batch, length, embed]` → the same shape, and each block's Aux."""
+    every = []
+    for index, block in enumerate(self.blocks):
+      own = None if cache is None else cache[index]
+      x, aux = block(x, context.with_cache(own))
+      every.append(aux)
+    return x, tuple(every)
+
+
+class Stack(nn.Module):
+  """A period of blocks, repeated under one scan: compile time does not grow with depth.
+
+  Parameters have a leading axis `layers` of size `repeats`, scanned or not, so that one checkpoint
+  serves both.
+
+  Attributes:
+    period: the blocks of one repetition, each an instance of its own.
+    repeats: how often the period runs.
+    scan: False unrolls the loop: faster on CPU for few layers, slower to compile.
+    remat: None keeps all activations for the backward pass; else a `jax.checkpoint_policies` policy
+      saying which to keep. `jax.checkpoint_policies.nothing_saveable` recomputes all.
+    share: whether all repetitions use the same parameters (ALBERT, Universal Transformer).
+  """
+
+  period: tuple[Block, ...]
+  repeats: int
+  scan: bool = True
+  remat: Callable[..., bool] | None = None
+  share: bool = False
+
+  def __post_init__(self) -> None:
+    if not self.share:
+      _refuse_repeated(self.period)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(
+    self, x_BLD: jax.Array, context: Context, cache: Any = None
+  ) -> tuple[jax.Array, Aux]:
+    """`[batch, length, embed]` → the same shape.
+
+    Args:
+      x_BLD: the input.
+      context: facts about the tokens.
+      cache: from `empty_cache`, or None.
+
+    Returns:
+      the output, and an `Aux` whose cache is the new cache, losses are summed over layers, and
+      metrics `[repeats]` are named by block.
+    """
+    body = Period if self.remat is None else nn.remat(Period, prevent_cse=False, policy=self.remat)
+    weights = {"variable_broadcast": "params"} if self.share else {"variable_axes": {"params": 0}}
+    loop = nn.scan(
+      body,
+      split_rngs={"params": not self.share, "dropout": True},
+      in_axes=(0, nn.broadcast),
+      length=self.repeats,
+      unroll=1 if self.scan else self.repeats,
+      metadata_params={nn.PARTITION_NAME: "layers"},
+      **weights,
+    )
+    x_BLD, every = loop(self.period, name="layers")(x_BLD, cache, context)
+    losses: dict[str, jax.Array] = {}
+    metrics: dict[str, jax.Array] = {}
+    for index, aux in enumerate(every):
+      for key, value in aux.losses.items():
+        losses[key] = losses.get(key, jnp.float32(0)) + jnp.sum(value)
+      metrics.update({f"block_{index}/{key}": value for key, value in aux.metrics.items()})
+    return x_BLD, Aux(None if cache is None else tuple(a.cache for a in every), losses, metrics)
+
+  @nn.nowrap
+  def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> tuple[Any, ...]:
+    """The caches of all layers; every leaf is `[repeats, batch, ...]`."""
+    one = tuple(b.empty_cache(batch, length, source_length, dtype) for b in self.period)
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (self.repeats, *a.shape)), one)
+
+
+def _refuse_repeated(period: tuple[Block, ...]) -> None:
+  """Raises UserError where one module instance appears twice: Linen would tie its weights."""
+  seen: dict[int, str] = {}
+
+  def visit(value: Any, path: str) -> None:
+    if isinstance(value, nn.Module):
+      if id(value) in seen:
+        raise UserError(
+          f"{path} is the same {type(value).__name__} instance as {seen[id(value)]}, which would"
+          " tie their weights: build one for each place, or set share=True"
+        )
+      seen[id(value)] = path
+      for field in dataclasses.fields(value):
+        if field.name not in ("parent", "name"):
+          visit(getattr(value, field.name, None), f"{path}.{field.name}")
+    elif isinstance(value, tuple | list):
+      for index, item in enumerate(value):
+        visit(item, f"{path}[{index}]")
+
+  visit(period, "Stack.period")

@@ -1,0 +1,199 @@
+"""Encoder, Decoder, EncoderDecoder: the only wiring of parts into a model.
+
+Each takes a batch by its SeqIO feature names and returns a `mtm.types.Output`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtm.axes import constrain
+from mtm.parts.context import Aux, Context, Source
+from mtm.parts.dropout import Dropout
+from mtm.parts.linear import Embed
+from mtm.parts.positions._base import Position
+from mtm.parts.stack import NormFactory, Stack
+from mtm.types import Batch, Cache, Output
+
+
+class Tower(nn.Module):
+  """Ids → hidden states: embedding, positions, a stack of layers, a last norm.
+
+  Attributes:
+    stack: the layers.
+    position: adds to the embedding and biases the scores of all layers.
+    embed_norm: makes a norm of the embeddings, given `name`; None: no norm.
+    final_norm: makes a norm of the output, given `name`; None: no norm.
+    token_types: table of segment types (BERT), or None.
+    embed_scale: multiplies the token vectors.
+    dropout: share of the embeddings dropped in training, and of the output where it is normed.
+    dropout_shared: axes along which one dropout draw is shared.
+  """
+
+  stack: Stack
+  position: Position = dataclasses.field(default_factory=Position)
+  embed_norm: NormFactory | None = None
+  final_norm: NormFactory | None = None
+  token_types: Embed | None = None
+  embed_scale: float = 1.0
+  dropout: float = 0.0
+  dropout_shared: tuple[int, ...] = ()
+  final_dropout: bool = False
+
+  @nn.compact
+  def __call__(
+    self, ids_BL: jax.Array, tokens: Embed, context: Context, types_BL: jax.Array | None = None
+  ) -> tuple[jax.Array, Aux]:
+    """`[batch, length]` ids → `[batch, length, embed]`.
+
+    Args:
+      ids_BL: token ids.
+      tokens: the token table, owned by the model so that towers and heads can share it.
+      context: facts about the tokens; its cache is the whole stack's, its bias is made here.
+      types_BL: token type ids, where the tower has a table for them; None: all 0.
+    """
+    x_BLD = tokens(ids_BL)
+    if self.embed_scale != 1.0:
+      x_BLD = x_BLD * self.embed_scale
+    if self.token_types is not None:
+      x_BLD = x_BLD + self.token_types(jnp.zeros_like(ids_BL) if types_BL is None else types_BL)
+    x_BLD = self.position.embed(x_BLD, context.positions)
+    if self.embed_norm is not None:
+      x_BLD = self.embed_norm(name="embed_norm")(x_BLD)
+    x_BLD = Dropout(self.dropout, self.dropout_shared)(x_BLD, context.train)
+    x_BLD = constrain(x_BLD, "batch", "length", "embed")
+    cache = context.cache
+    context = dataclasses.replace(context, bias=self._bias(context), cache=None)
+    x_BLD, aux = self.stack(x_BLD, context, cache)
+    if self.final_norm is not None:
+      x_BLD = self.final_norm(name="final_norm")(x_BLD)
+    if self.final_dropout:
+      x_BLD = Dropout(self.dropout, self.dropout_shared)(x_BLD, context.train)
+    return x_BLD, aux
+
+  def _bias(self, context: Context) -> jax.Array | None:
+    """Places are row indices (a packed row has one scale), or in decoding the positions."""
+    if context.cache is None:
+      place = jnp.arange(context.positions.shape[1])[None]
+      return self.position.bias(place, place)
+    slots = _slots(context.cache)
+    return self.position.bias(context.positions, jnp.arange(slots)[None])
+
+
+def _slots(cache: Cache) -> int:
+  """How many positions a self-attention cache holds."""
+  return max(block["mixer"].k.shape[2] for block in cache if block["mixer"] is not None)
+
+
+class Encoder(nn.Module):
+  """A bidirectional tower and a head. Batch: `encoder_input_tokens`, optional positions,
+  segment ids and `encoder_token_types`."""
+
+  tokens: Embed
+  encoder: Tower
+  head: nn.Module
+
+  def __call__(self, batch: Batch, train: bool = False, cache: Cache = None) -> Output:
+    """Logits `[batch, length, vocab]` at every encoder position."""
+    if cache is not None:
+      raise ValueError("an encoder has no cache: it cannot decode")
+    context = _context(batch, "encoder", train, padding=True)
+    types = batch.get("encoder_token_types")
+    x, aux = self.encoder(batch["encoder_input_tokens"], self.tokens, context, types)
+    return Output(self.head(x, self.tokens), x, None, aux.losses, aux.metrics)
+
+
+class Decoder(nn.Module):
+  """A causal tower and a head. Batch: `decoder_input_tokens`, optional positions, segment ids and
+  `decoder_causal_attention` (1 on a bidirectional prefix)."""
+
+  tokens: Embed
+  decoder: Tower
+  head: nn.Module
+
+  def __call__(self, batch: Batch, train: bool = False, cache: Cache = None) -> Output:
+    """Logits `[batch, length, vocab]`; with a cache, at `decoder_positions`, which must be there."""
+    context = dataclasses.replace(_context(batch, "decoder", train), cache=cache)
+    x, aux = self.decoder(batch["decoder_input_tokens"], self.tokens, context)
+    return Output(self.head(x, self.tokens), x, aux.cache, aux.losses, aux.metrics)
+
+  @nn.nowrap
+  def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> Cache:
+    """Every leaf is `[layers, batch, ...]`."""
+    return self.decoder.stack.empty_cache(batch, length, source_length, dtype)
+
+
+class EncoderDecoder(nn.Module):
+  """Two towers that share a token table. Batch: `encoder_*` and `decoder_*` features.
+
+  With a cache, `encoder_input_tokens` in the batch are encoded and remembered; without them the
+  cache's source is used.
+  """
+
+  tokens: Embed
+  encoder: Tower
+  decoder: Tower
+  head: nn.Module
+
+  def __call__(self, batch: Batch, train: bool = False, cache: Cache = None) -> Output:
+    """Logits `[batch, length, vocab]` at every decoder position."""
+    source, aux = self._source(batch, train, cache)
+    context = dataclasses.replace(
+      _context(batch, "decoder", train),
+      source=source,
+      cache=None if cache is None else cache["decoder"],
+    )
+    x, own = self.decoder(batch["decoder_input_tokens"], self.tokens, context)
+    if cache is not None:
+      cache = {"decoder": own.cache, "source_segments": source.segments[None]}
+    losses = {**_prefixed("encoder", aux.losses), **_prefixed("decoder", own.losses)}
+    metrics = {**_prefixed("encoder", aux.metrics), **_prefixed("decoder", own.metrics)}
+    return Output(self.head(x, self.tokens), x, cache, losses, metrics)
+
+  def _source(self, batch: Batch, train: bool, cache: Cache) -> tuple[Source, Aux]:
+    if cache is not None and "encoder_input_tokens" not in batch:
+      return Source(None, cache["source_segments"][0]), Aux()
+    context = _context(batch, "encoder", train, padding=True)
+    x, aux = self.encoder(batch["encoder_input_tokens"], self.tokens, context)
+    segments = context.segments
+    if cache is not None:
+      segments = (segments > 0).astype(jnp.int32)
+    return Source(x, segments), aux
+
+  @nn.nowrap
+  def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> Cache:
+    """Every leaf is `[layers or 1, batch, ...]`."""
+    return {
+      "decoder": self.decoder.stack.empty_cache(batch, length, source_length, dtype),
+      "source_segments": jnp.zeros((1, batch, source_length), jnp.int32),
+    }
+
+
+def _context(batch: Batch, side: str, train: bool, padding: bool = False) -> Context:
+  """The facts that a batch tells about the tokens of one side.
+
+  Args:
+    batch: the batch.
+    side: `encoder` or `decoder`, the prefix of its features.
+    train: whether dropout is on.
+    padding: whether id 0 is padding where no segment ids say what is (needed without causality).
+  """
+  ids = jnp.asarray(batch[f"{side}_input_tokens"])
+  positions = batch.get(f"{side}_positions")
+  if positions is None:
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32), ids.shape)
+  segments = batch.get(f"{side}_segment_ids")
+  if segments is None and padding:
+    segments = (ids != 0).astype(jnp.int32)
+  prefix = batch.get(f"{side}_causal_attention")
+  labels = {} if prefix is None else {"prefix": prefix}
+  return Context(jnp.asarray(positions), segments, labels, train=train)
+
+
+def _prefixed(prefix: str, values: Any) -> dict[str, jax.Array]:
+  return {f"{prefix}/{name}": value for name, value in values.items()}
