@@ -1,4 +1,4 @@
-"""BERT (1810.04805): a post-norm encoder with learned positions and token types, and an MLM head."""
+"""BERT (1810.04805): a post-norm encoder with learned positions, token types and an MLM head."""
 
 from __future__ import annotations
 

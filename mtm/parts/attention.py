@@ -1,4 +1,4 @@
-"""Attention: project, position, kernel, project. Knows no pattern and no position scheme by name."""
+"""Attention: project, position, kernel, project. It knows no pattern or scheme by name."""
 
 from __future__ import annotations
 

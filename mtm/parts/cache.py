@@ -27,7 +27,7 @@ def empty(batch: int, slots: int, heads: int, width: int, dtype: Any) -> KeyValu
 
 
 def write(cache: KeyValue, k: jax.Array, v: jax.Array, positions: jax.Array) -> KeyValue:
-  """The cache with `k` and `v` `[batch, length, kv_heads, head_dim]` at `positions` `[batch, length]`.
+  """The cache with `k`, `v` `[batch, length, kv_heads, head_dim]` at `positions` `[batch, length]`.
 
   A position outside the cache is dropped: so a decoder can send padding nowhere.
   """

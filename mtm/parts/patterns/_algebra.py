@@ -1,4 +1,4 @@
-"""The pattern seam: a boolean function of a query's and a key's place, and how such functions combine.
+"""The pattern seam: a boolean function of a query's and a key's place, and their algebra.
 
 A pattern is a frozen dataclass. A positional one defines `mask`; one that depends on the batch (a
 prefix, a segment) defines `visible` too and answers in `mask` with all that it could ever show.
