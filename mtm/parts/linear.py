@@ -103,7 +103,7 @@ class Embed(nn.Module):
     )
 
   def __call__(self, ids: jax.Array) -> jax.Array:
-    """`[...]` int32 in `[0, vocab)` → `[..., features]`, by gather: a one-hot matmul costs FLOPs."""
+    """`[...]` int32 in `[0, vocab)` → `[..., features]`, by gather (one-hot costs FLOPs)."""
     return jnp.take(self.embedding, ids, axis=0, mode="clip")
 
   def attend(self, x: jax.Array) -> jax.Array:

@@ -117,7 +117,7 @@ class Decoder(nn.Module):
   head: nn.Module
 
   def __call__(self, batch: Batch, train: bool = False, cache: Cache = None) -> Output:
-    """Logits `[batch, length, vocab]`; a cache needs `decoder_positions`: where the tokens stand."""
+    """Logits `[batch, length, vocab]`; a cache needs `decoder_positions`, where tokens stand."""
     context = dataclasses.replace(_context(batch, "decoder", train), cache=cache)
     x, aux = self.decoder(batch["decoder_input_tokens"], self.tokens, context)
     return Output(self.head(x, self.tokens), x, aux.cache, aux.losses, aux.metrics)

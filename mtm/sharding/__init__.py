@@ -1,0 +1,1 @@
+"""From logical axes to devices: one mesh, one table of rules, one plan."""
