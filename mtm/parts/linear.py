@@ -104,7 +104,9 @@ class Embed(nn.Module):
 
   def __call__(self, ids: jax.Array) -> jax.Array:
     """`[...]` int32 in `[0, vocab)` → `[..., features]`, by gather (one-hot costs FLOPs)."""
-    return jnp.take(self.embedding, ids, axis=0, mode="clip")
+    # A table cut along `embed` is gathered whole once, not looked up in pieces.
+    table = axes.constrain(self.embedding, self.axes[0], "embed")
+    return jnp.take(table, ids, axis=0, mode="clip")
 
   def attend(self, x: jax.Array) -> jax.Array:
     """`x @ table.T`: `[..., features]` → `[..., vocab]`, in the dtype of `x`."""

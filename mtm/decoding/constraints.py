@@ -1,0 +1,65 @@
+"""Which tokens may come next, whatever the policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from mtm.decoding._base import View
+
+
+class Constraint(Protocol):
+  """A frozen dataclass: `view → bool [batch or 1, width or 1, vocab]`, True where allowed."""
+
+  def __call__(self, view: View) -> jax.Array:
+    """The tokens that may come next."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MinLength:
+  """No end before `length` tokens, the end not counted."""
+
+  length: int
+
+  def __call__(self, view: View) -> jax.Array:
+    ids = jnp.arange(view.log_probs.shape[-1])
+    return ((ids != view.eos_id) | (view.step >= self.length))[None, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Forbid:
+  """Never these ids, such as sentinels or padding."""
+
+  ids: tuple[int, ...]
+
+  def __call__(self, view: View) -> jax.Array:
+    ids = jnp.arange(view.log_probs.shape[-1])
+    return jnp.all(ids[:, None] != jnp.array(self.ids, jnp.int32), axis=1)[None, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class NoRepeat:
+  """No sequence of `ngram` generated tokens twice in one hypothesis (1705.04304, §2.5)."""
+
+  ngram: int
+
+  def __call__(self, view: View) -> jax.Array:
+    batch, width, length = view.tokens.shape
+    vocab, n = view.log_probs.shape[-1], self.ngram
+    allowed = jnp.ones((batch, width, vocab), bool)
+    if length < n:
+      return allowed
+    places = jnp.arange(length - n + 1)[:, None] + jnp.arange(n)
+    grams = view.tokens[:, :, places]  # [batch, width, places, n]
+    recent = jnp.clip(view.step - (n - 1) + jnp.arange(n - 1), 0)
+    same = jnp.all(grams[..., : n - 1] == view.tokens[:, :, None, recent], axis=-1)
+    same &= (places[:, -1] < view.step) & (view.step >= n - 1)
+    banned = jnp.where(same, grams[..., -1], vocab)
+    rows, columns = jnp.arange(batch)[:, None, None], jnp.arange(width)[:, None]
+    return allowed.at[rows, columns, banned].set(False, mode="drop")
+
+
+EXAMPLES = [MinLength(3), Forbid((1, 4)), NoRepeat(2)]

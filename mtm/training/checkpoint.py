@@ -1,0 +1,229 @@
+"""Checkpoints: `<model_dir>/checkpoints/<step>/` with everything that the next step needs.
+
+Items: `params`, `training` (step, optimizer state, RNG, extra), `record` (data-iterator state,
+operative config, ledger, versions). Orbax writes them asynchronously and makes a step visible only
+when it is whole: a killed run leaves no half checkpoint behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mtm.errors import UserError, nearest
+from mtm.training.state import TrainState
+from mtm.types import Params
+
+DIRECTORY = "checkpoints"
+_ITEMS = ("params", "training", "record")
+
+
+class Checkpoints:
+  """The checkpoints of one run."""
+
+  def __init__(self, model_dir: str | Path, keep: int | None = 3) -> None:
+    """Opens or makes `model_dir/checkpoints`.
+
+    Args:
+      model_dir: the run's directory.
+      keep: how many of the newest to keep; None: all.
+
+    Raises:
+      UserError: the directory holds something that is no checkpoint, or cannot be written.
+    """
+    import orbax.checkpoint as ocp
+
+    self.directory = Path(model_dir).absolute() / DIRECTORY
+    with _told(self.directory):
+      self.directory.mkdir(parents=True, exist_ok=True)
+      _refuse_foreign(self.directory)
+      options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+      self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=_ITEMS)
+
+  def latest(self) -> int | None:
+    """The newest step that was saved whole, or None."""
+    return self._manager.latest_step()
+
+  def save(self, state: TrainState, record: Mapping[str, Any]) -> None:
+    """Starts to write `state` (any mesh) and `record` (JSON-able); returns before it is on disk.
+
+    Raises:
+      UserError: an earlier write failed, for example because the disk is full.
+    """
+    import orbax.checkpoint as ocp
+
+    rest = {"step": state.step, "opt_state": state.opt_state, "rng": state.rng,
+            "extra": dict(state.extra)}  # fmt: skip
+    with _told(self.directory):
+      self._manager.save(
+        int(state.step),
+        args=ocp.args.Composite(
+          params=ocp.args.StandardSave(state.params),
+          training=ocp.args.StandardSave(rest),
+          record=ocp.args.JsonSave(dict(record)),
+        ),
+      )
+
+  def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    """The state and record of `step`, laid out as `abstract` says, on whatever mesh it names.
+
+    Raises:
+      UserError: no such step, damaged files, or parameters of another model.
+    """
+    import orbax.checkpoint as ocp
+
+    rest = {"step": abstract.step, "opt_state": abstract.opt_state, "rng": abstract.rng,
+            "extra": dict(abstract.extra)}  # fmt: skip
+    where = self.directory / str(step)
+    _check_params(where, abstract.params)
+    with _told(where):
+      got = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          params=ocp.args.StandardRestore(abstract.params),
+          training=ocp.args.StandardRestore(rest),
+          record=ocp.args.JsonRestore(),
+        ),
+      )
+    return TrainState(params=got["params"], **got["training"]), got["record"]
+
+  def wait(self) -> None:
+    """Returns when everything saved is on disk. Raises UserError when that failed."""
+    with _told(self.directory):
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, then lets go of the directory."""
+    self.wait()
+    self._manager.close()
+
+
+def find(path: str | Path) -> Path:
+  """The directory of one checkpoint: `path` itself, or the newest one of the run at `path`.
+
+  Raises:
+    UserError: there is none; it says what is there instead.
+  """
+  path = Path(path).absolute()
+  if not path.exists():
+    beside = path.parent.iterdir() if path.parent.is_dir() else []
+    raise UserError(f"checkpoint {path} does not exist{nearest(path.name, [p.name for p in beside])}")
+  if (path / "params").is_dir():
+    return path
+  home = path if path.name == DIRECTORY else path / DIRECTORY
+  steps = sorted(int(p.name) for p in home.glob("*") if p.name.isdigit()) if home.is_dir() else []
+  if not steps:
+    raise UserError(
+      f"{path} holds no mtm checkpoint: give a MODEL_DIR with {DIRECTORY}/<step>/ in it, or one such"
+      " step"
+    )
+  return home / str(steps[-1])
+
+
+def shapes(path: str | Path) -> dict[str, Any]:
+  """The parameter tree of a checkpoint as `ShapeDtypeStruct`s, without reading an array.
+
+  Raises:
+    UserError: no checkpoint there, or a damaged one.
+  """
+  where = find(path)
+  with _told(where), _reader() as reader:
+    tree = reader.metadata(where).item_metadata["params"].tree
+  return jax.tree.map(lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype), tree)
+
+
+def restore_params(path: str | Path, abstract: Params) -> Params:
+  """Only the parameters of a checkpoint, laid out as `abstract` (shapes with shardings) says.
+
+  Args:
+    path: a MODEL_DIR, its `checkpoints`, or one step of it.
+    abstract: a tree of `ShapeDtypeStruct`s; those without sharding go to the default device.
+
+  Raises:
+    UserError: no checkpoint, damaged files, or parameters of another model.
+  """
+  import orbax.checkpoint as ocp
+
+  where = find(path)
+  _check_params(where, abstract)
+  with _told(where), _reader() as reader:
+    wanted = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
+    return reader.restore(where, args=wanted)["params"]
+
+
+def record(path: str | Path) -> dict[str, Any]:
+  """The record of a checkpoint: config text, ledger, versions.
+
+  Raises:
+    UserError: no checkpoint there, or a damaged one.
+  """
+  where = find(path)
+  with _told(where):
+    return json.loads((where / "record" / "metadata").read_text())
+
+
+def _reader() -> Any:
+  """Reads one step's directory, wherever it lies."""
+  import orbax.checkpoint as ocp
+
+  tree = ocp.StandardCheckpointHandler
+  items = {"params": tree(), "training": tree(), "record": ocp.JsonCheckpointHandler()}
+  return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**items))
+
+
+def _check_params(where: Path, abstract: Params) -> None:
+  """Raises UserError naming the first parameters that the checkpoint and the model disagree on."""
+  theirs, ours = _flat(shapes(where)), _flat(abstract)
+  if theirs.keys() != ours.keys():
+    extra = ", ".join(sorted(theirs.keys() - ours.keys())[:3]) or "nothing"
+    missing = ", ".join(sorted(ours.keys() - theirs.keys())[:3]) or "nothing"
+    raise UserError(
+      f"checkpoint {where} is of another model: it has {extra} that this model lacks, and lacks"
+      f" {missing}; use the gin files it was trained with ({where.parent.parent / 'config.gin'})"
+    )
+  for name, shape in ours.items():
+    if shape != theirs[name]:
+      raise UserError(
+        f"checkpoint {where} is of another model: {name} is {list(theirs[name])} there and"
+        f" {list(shape)} here; use the gin files it was trained with"
+      )
+
+
+def _flat(tree: Any) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {"/".join(str(k.key) for k in path): tuple(x.shape) for path, x in leaves}
+
+
+def _refuse_foreign(directory: Path) -> None:
+  foreign = [p.name for p in directory.iterdir() if not p.name.split(".")[0].isdigit()]
+  if foreign:
+    raise UserError(
+      f"{directory} holds {foreign[0]!r}, which is no mtm checkpoint: choose another MODEL_DIR"
+    )
+
+
+@contextlib.contextmanager
+def _told(where: Path) -> Iterator[None]:
+  """Turns what orbax and the disk raise into one sentence that names the path."""
+  try:
+    yield
+  except UserError:
+    raise
+  except OSError as error:
+    if error.errno == errno.ENOSPC:
+      raise UserError(f"the disk of {where} is full: free some space and run again") from error
+    raise UserError(f"cannot use {where}: {error.strerror or error}") from error
+  except Exception as error:
+    reason = " ".join(str(error).split())
+    if "No space left" in reason or "RESOURCE_EXHAUSTED" in reason:
+      raise UserError(f"the disk of {where} is full: free some space and run again") from error
+    raise UserError(
+      f"checkpoint {where} is damaged or not mtm's ({type(error).__name__}: {reason[:200]}): remove"
+      " that step to go on from the one before it"
+    ) from error

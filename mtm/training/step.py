@@ -1,0 +1,131 @@
+"""One training step and one evaluation step: pure functions of a state and a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtm.errors import UserError
+from mtm.training import precision
+from mtm.training.state import TrainState, step_key
+from mtm.types import Apply, Array, Batch, Objective, Params, Sums
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, Sums]]
+
+
+def train_step(
+  apply: Apply,
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  microbatches: int = 1,
+  normalizer: float | None = None,
+) -> Step:
+  """Builds `(state, batch) → (state, sums)`.
+
+  Gradients are those of the summed loss divided by the summed weight, whatever the split into
+  microbatches and however padding falls on them. A step whose gradients are not finite under
+  dynamic loss scaling changes nothing but the scale and the step count.
+
+  Args:
+    apply: the model's.
+    objective: gives the loss.
+    optimizer: turns gradients into updates.
+    microbatches: how many parts of the batch are run one after another.
+    normalizer: what the summed gradient is divided by; None: the batch's weight (T5X's
+      `LOSS_NORMALIZING_FACTOR`).
+
+  Returns:
+    a pure function; its sums also carry `gradient_norm` (before clipping), `parameter_norm`,
+    and `skipped` (1 where gradients were not finite).
+  """
+
+  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+    scale = state.extra["loss_scale"]
+
+    def gradients(part: Batch, key: Array) -> tuple[Params, Sums]:
+      size = next(iter(part.values())).size  # keeps fp16 cotangents near those of a mean
+
+      def loss(params: Params) -> tuple[Array, Sums]:
+        sums = objective.loss(apply, params, part, rng=key, train=True)
+        return scale.scale(sums.loss / size), sums
+
+      grads, sums = jax.grad(loss, has_aux=True)(state.params)
+      return jax.tree.map(lambda g: g * size, scale.unscale(grads)), sums
+
+    grads, sums = accumulate(gradients, batch, step_key(state), microbatches)
+    weight = jnp.where(sums.weight == 0, 1.0, sums.weight) if normalizer is None else normalizer
+    grads = jax.tree.map(lambda g: g / weight, grads)
+    finite = precision.all_finite(grads) if scale.dynamic else jnp.bool_(True)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    if scale.dynamic:
+      params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (params, opt_state), (state.params, state.opt_state),
+      )  # fmt: skip
+    one = jnp.float32(1)
+    metrics = {
+      **sums.metrics,
+      "gradient_norm": (optax.global_norm(grads), one),
+      "parameter_norm": (optax.global_norm(params), one),
+      "skipped": (1.0 - finite.astype(jnp.float32), one),
+    }
+    new = TrainState(
+      state.step + 1, params, opt_state, state.rng,
+      {**state.extra, "loss_scale": scale.update(finite)},
+    )  # fmt: skip
+    return new, dataclasses.replace(sums, metrics=metrics)
+
+  return step
+
+
+def eval_step(apply: Apply, objective: Objective) -> Callable[[Params, Batch], Sums]:
+  """Builds `(params, batch) → sums`, without dropout."""
+
+  def step(params: Params, batch: Batch) -> Sums:
+    return objective.loss(apply, params, batch, rng=None, train=False)
+
+  return step
+
+
+def accumulate(
+  gradients: Callable[[Batch, Array], tuple[Params, Sums]],
+  batch: Batch,
+  key: Array,
+  microbatches: int,
+) -> tuple[Params, Sums]:
+  """Sums `gradients(part, key)` over parts of the batch, one after another under a scan.
+
+  Part i takes the rows i, i + n, i + 2n, ...: so that each device's rows stay where they are.
+
+  Args:
+    gradients: of one part.
+    batch: arrays `[batch, ...]`.
+    key: folded with the part's number.
+    microbatches: number of parts, n.
+
+  Raises:
+    UserError: the batch is no multiple of `microbatches`.
+  """
+  if microbatches == 1:
+    return gradients(batch, key)
+  rows = next(iter(batch.values())).shape[0]
+  if rows % microbatches:
+    raise UserError(f"microbatches = {microbatches} does not divide the batch of {rows}")
+
+  def split(x: Array) -> Array:
+    return jnp.swapaxes(x.reshape(rows // microbatches, microbatches, *x.shape[1:]), 0, 1)
+
+  def body(total: Any, item: Any) -> tuple[Any, None]:
+    index, part = item
+    return jax.tree.map(jnp.add, total, gradients(part, jax.random.fold_in(key, index))), None
+
+  parts = jax.tree.map(split, dict(batch))
+  shapes = jax.eval_shape(gradients, jax.tree.map(lambda x: x[0], parts), key)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  return jax.lax.scan(body, zeros, (jnp.arange(microbatches), parts))[0]
