@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,8 @@ class Batches(Protocol):
 class Objective(Protocol):
   """What is predicted from what, and its loss. See `mtm.objectives._base`."""
 
-  preprocessor: str
+  preprocessor: ClassVar[str]
+  side: ClassVar[str]
 
   def loss(
     self, apply: Apply, params: Params, batch: Batch, rng: Array | None, train: bool

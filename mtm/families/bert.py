@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from mtm.parts.attention import Attention
+from mtm.parts.attention import Attention, head_width
 from mtm.parts.heads import MaskedHead
 from mtm.parts.kernels import Kernel, auto
 from mtm.parts.linear import Embed, normal
@@ -44,7 +44,7 @@ def bert(
   Args:
     layers: number of layers.
     embed: width.
-    heads: attention heads; each has embed / heads features.
+    heads: attention heads, a divisor of `embed`; each has embed / heads features.
     vocab: number of token ids.
     max_length: the longest sequence.
     mlp: hidden width of the feed-forward layer; None: 4 · embed.
@@ -58,7 +58,7 @@ def bert(
   init = normal(0.02)
   norm = functools.partial(LayerNorm, epsilon=1e-12)
   mixer = Attention(
-    heads, embed // heads, pattern=pattern, kernel=kernel, bias=True, dropout=dropout,
+    heads, head_width(embed, heads), pattern=pattern, kernel=kernel, bias=True, dropout=dropout,
     init=init, out_init=init,
   )  # fmt: skip
   channel = Mlp(mlp or 4 * embed, exact_gelu, bias=True, init=init, out_init=init)
@@ -72,3 +72,6 @@ def bert(
   )
   module = Encoder(Embed(vocab, embed, init=init), tower, MaskedHead(norm, exact_gelu, init))
   return Model(module, ("encoder_input_tokens",), vocab, max_length, dtype)
+
+
+EXAMPLES = [functools.partial(bert, 2, 16, 4, 40, max_length=32, mlp=24)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from mtm.parts.attention import Attention
+from mtm.parts.attention import Attention, head_width
 from mtm.parts.heads import TiedHead
 from mtm.parts.kernels import Kernel, auto
 from mtm.parts.linear import Embed, normal
@@ -41,7 +41,7 @@ def gpt2(
   Args:
     layers: number of layers.
     embed: width.
-    heads: attention heads; each has embed / heads features.
+    heads: attention heads, a divisor of `embed`; each has embed / heads features.
     vocab: number of token ids.
     max_length: the longest sequence.
     mlp: hidden width of the feed-forward layer; None: 4 · embed.
@@ -55,7 +55,7 @@ def gpt2(
   norm = functools.partial(LayerNorm, epsilon=1e-5)
   block = Block(
     mixer=Attention(
-      heads, embed // heads, pattern=pattern, kernel=kernel, bias=True, dropout=dropout,
+      heads, head_width(embed, heads), pattern=pattern, kernel=kernel, bias=True, dropout=dropout,
       init=init, out_init=out_init,
     ),
     channel=Mlp(mlp or 4 * embed, jax.nn.gelu, bias=True, init=init, out_init=out_init),
@@ -70,3 +70,6 @@ def gpt2(
   )
   module = Decoder(Embed(vocab, embed, init=init), tower, TiedHead())
   return Model(module, ("decoder_input_tokens",), vocab, max_length, dtype)
+
+
+EXAMPLES = [functools.partial(gpt2, 2, 16, 4, 40, max_length=32, mlp=24)]

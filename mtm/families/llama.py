@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from mtm.parts.attention import Attention
+from mtm.parts.attention import Attention, head_width
 from mtm.parts.heads import DenseHead, TiedHead
 from mtm.parts.kernels import Kernel, auto
 from mtm.parts.linear import Embed, normal
@@ -43,7 +43,7 @@ def llama(
   Args:
     layers: number of layers.
     embed: width.
-    heads: query heads; each has embed / heads features.
+    heads: query heads, a divisor of `embed`; each has embed / heads features.
     mlp: hidden width of the gated feed-forward layer.
     vocab: number of token ids.
     kv_heads: key and value heads, a divisor of `heads`; None: `heads`.
@@ -59,13 +59,20 @@ def llama(
   norm = functools.partial(RMSNorm, epsilon=1e-5)
   block = Block(
     mixer=Attention(
-      heads, embed // heads, kv_heads, pattern, Rotary(rope_base), kernel, init=init, out_init=init
+      heads, head_width(embed, heads), kv_heads, pattern, Rotary(rope_base), kernel,
+      init=init, out_init=init,
     ),
     channel=Mlp(mlp, jax.nn.silu, gated=True, init=init, out_init=init),
     norm=norm,
     dropout=dropout,
-  )
+  )  # fmt: skip
   tower = Tower(Stack((block,), layers, scan, remat), final_norm=norm, dropout=dropout)
   head = TiedHead() if tied else DenseHead(vocab, init)
   module = Decoder(Embed(vocab, embed, init=init), tower, head)
   return Model(module, ("decoder_input_tokens",), vocab, None, dtype)
+
+
+EXAMPLES = [
+  functools.partial(llama, 2, 16, 4, 24, 40),
+  functools.partial(llama, 2, 16, 4, 24, 40, kv_heads=2, tied=True),
+]

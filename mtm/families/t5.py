@@ -94,3 +94,11 @@ def t5(
     head=TiedHead(embed**-0.5) if tied else DenseHead(vocab),
   )
   return Model(module, ("encoder_input_tokens", "decoder_input_tokens"), vocab, None, dtype)
+
+
+EXAMPLES = [
+  functools.partial(t5, 2, 16, 4, 8, 24, 40),
+  functools.partial(
+    t5, 1, 16, 2, 4, 24, 40, activation=jax.nn.relu, gated=False, tied=True, decoder_layers=2
+  ),
+]

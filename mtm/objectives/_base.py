@@ -75,7 +75,7 @@ def token_sums(
     loss = loss + value * count
   # The target is the argmax when nothing exceeds it: the maximum is at hand from the softmax.
   at_target = jnp.take_along_axis(output.logits, targets[..., None], axis=-1)[..., 0]
-  right = (at_target >= jnp.max(output.logits, axis=-1)) * weights
+  right = jnp.where(at_target >= jnp.max(output.logits, axis=-1), weights, 0.0)
   metrics = {
     "cross_entropy": (jnp.sum(nll * weights), count),
     "accuracy": (jnp.sum(right), count),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mtm.axes import constrain
+from mtm.errors import UserError
 from mtm.parts import cache as kv
 from mtm.parts.context import Aux, Context
 from mtm.parts.kernels import Kernel, attend, auto
@@ -57,7 +58,7 @@ class Attention(nn.Module):
     if self.position is not None:
       q_BLHK, k_BSGK = self.position.rotate(q_BLHK, k_BSGK, context.positions)
     keys, places, cache = (k_BSGK, v_BSGK), None, None
-    segments = labels = context.segments
+    segments = context.segments
     labels = {name: (label, label) for name, label in context.labels.items()}
     if context.cache is not None:
       keys = cache = kv.write(context.cache, k_BSGK, v_BSGK, context.positions)
@@ -134,6 +135,15 @@ class CrossAttention(nn.Module):
     """A cache for the keys of `source_length` encoder states."""
     del length
     return kv.empty(batch, source_length, self.heads, self.head_dim, dtype)
+
+
+def head_width(embed: int, heads: int) -> int:
+  """The features of a head, embed / heads. Raises UserError where that is no whole number."""
+  if embed % heads:
+    divisors = [n for n in range(1, embed + 1) if embed % n == 0]
+    near = min(divisors, key=lambda n: abs(n - heads))
+    raise UserError(f"heads = {heads} does not divide embed = {embed}; {near} heads would")
+  return embed // heads
 
 
 def _project(

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mtm.errors import UserError
 from mtm.types import Axes, Batch, Cache, Output, Params
@@ -61,7 +62,8 @@ class Model:
         stand, and the output's cache goes into the next call.
 
     Raises:
-      UserError: a feature that the model needs is not in the batch.
+      UserError: a feature that the model needs is not in the batch, or a sequence is longer than
+        the model.
     """
     needed = self.inputs if cache is None else ("decoder_input_tokens", "decoder_positions")
     self._check(batch, needed)
@@ -82,3 +84,10 @@ class Model:
         f"the model ({type(self.module).__name__}) needs {', '.join(missing)}, but the batch has"
         f" {', '.join(sorted(batch))}: take an objective that makes what this model reads"
       )
+    for name in needed:
+      length = np.shape(batch[name])[1]
+      if self.max_length is not None and length > self.max_length:
+        raise UserError(
+          f"{name} is {length} long and the model's positions end at {self.max_length}: shorten it,"
+          " or raise the model's max_length"
+        )

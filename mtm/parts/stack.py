@@ -147,7 +147,9 @@ class Stack(nn.Module):
       the output, and an `Aux` whose cache is the new cache, losses are summed over layers, and
       metrics `[repeats]` are named by block.
     """
-    body = Period if self.remat is None else nn.remat(Period, prevent_cse=False, policy=self.remat)
+    body = Period
+    if self.remat is not None:  # a scan keeps XLA from undoing it; an unrolled loop does not
+      body = nn.remat(Period, prevent_cse=not self.scan, policy=self.remat)
     weights = {"variable_broadcast": "params"} if self.share else {"variable_axes": {"params": 0}}
     loop = nn.scan(
       body,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ class Plan:
     return Layout(self.mesh, {name: rule.parameter for name, rule in self.rules.items()})
 
   @property
+  def rows(self) -> int:
+    """How many ways the batch axis is cut: a batch must be a multiple of it."""
+    return math.prod(self.mesh.shape[axis] for axis in self.activations.rules["batch"])
+
+  @property
   def replicated(self) -> NamedSharding:
     """For scalars and keys."""
     return NamedSharding(self.mesh, PartitionSpec())
@@ -66,7 +72,8 @@ class Plan:
     """The shardings of an optimizer state: each slot lies as its parameter does.
 
     A slot belongs to the parameter whose path ends its own. A factored slot lacks some of the
-    parameter's axes and follows the others; anything else (a count, a placeholder) is replicated.
+    parameter's axes and follows the others, and one that is a matrix joins some; anything else (a
+    count, a placeholder) is replicated.
 
     Args:
       state: the optimizer state's arrays or shapes.
@@ -119,16 +126,17 @@ class Plan:
 
 
 def _inherit(shape: tuple[int, ...], owner: tuple[int, ...], spec: PartitionSpec) -> PartitionSpec:
-  """The spec of a slot that has the parameter's axes, or a subsequence of them."""
+  """The spec of a slot that has the parameter's axes, some of them, or some of them joined."""
   entries = tuple(spec) + (None,) * (len(owner) - len(spec))
   kept, axis = [], 0
   for size in shape:
-    while axis < len(owner) and owner[axis] != size:
-      axis += 1
-    if axis == len(owner):
+    runs = ((a, b) for a in range(axis, len(owner)) for b in range(a + 1, len(owner) + 1))
+    run = next((r for r in runs if math.prod(owner[slice(*r)]) == size), None)
+    if run is None:
       return PartitionSpec()
-    kept.append(entries[axis])
-    axis += 1
+    start, axis = run
+    # Of joined axes the first alone may be cut: then its parts are contiguous, as the slot's are.
+    kept.append(None if any(entries[start + 1 : axis]) else entries[start])
   return PartitionSpec(*kept)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mtm.axes import NAMES, MeshAxes
 from mtm.errors import UserError, nearest
+from mtm.sharding.mesh import AXES
 
 
 class Rule(NamedTuple):
@@ -49,9 +50,14 @@ def override(changes: Mapping[str, tuple[MeshAxes, MeshAxes]]) -> dict[str, Rule
   """`RULES` with some rows replaced: logical axis → (parameter's, activation's mesh axes).
 
   Raises:
-    UserError: an axis that mtm does not have.
+    UserError: a logical axis or a mesh axis that mtm does not have.
   """
-  for name in changes:
+  for name, pair in changes.items():
     if name not in NAMES:
       raise UserError(f"sharding rules: unknown axis {name!r}{nearest(name, NAMES)}")
+    for axis in (*pair[0], *pair[1]):
+      if axis not in AXES:
+        raise UserError(
+          f"sharding rules: {name!r} has unknown mesh axis {axis!r}{nearest(axis, AXES)}"
+        )
   return {**RULES, **{name: Rule(*map(tuple, pair)) for name, pair in changes.items()}}

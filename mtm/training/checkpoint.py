@@ -76,22 +76,7 @@ class Checkpoints:
     Raises:
       UserError: no such step, damaged files, or parameters of another model.
     """
-    import orbax.checkpoint as ocp
-
-    rest = {"step": abstract.step, "opt_state": abstract.opt_state, "rng": abstract.rng,
-            "extra": dict(abstract.extra)}  # fmt: skip
-    where = self.directory / str(step)
-    _check_params(where, abstract.params)
-    with _told(where):
-      got = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          params=ocp.args.StandardRestore(abstract.params),
-          training=ocp.args.StandardRestore(rest),
-          record=ocp.args.JsonRestore(),
-        ),
-      )
-    return TrainState(params=got["params"], **got["training"]), got["record"]
+    return restore(self.directory / str(step), abstract)
 
   def wait(self) -> None:
     """Returns when everything saved is on disk. Raises UserError when that failed."""
@@ -113,15 +98,16 @@ def find(path: str | Path) -> Path:
   path = Path(path).absolute()
   if not path.exists():
     beside = path.parent.iterdir() if path.parent.is_dir() else []
-    raise UserError(f"checkpoint {path} does not exist{nearest(path.name, [p.name for p in beside])}")
+    near = nearest(path.name, [p.name for p in beside])
+    raise UserError(f"checkpoint {path} does not exist{near}")
   if (path / "params").is_dir():
     return path
   home = path if path.name == DIRECTORY else path / DIRECTORY
   steps = sorted(int(p.name) for p in home.glob("*") if p.name.isdigit()) if home.is_dir() else []
   if not steps:
     raise UserError(
-      f"{path} holds no mtm checkpoint: give a MODEL_DIR with {DIRECTORY}/<step>/ in it, or one such"
-      " step"
+      f"{path} holds no mtm checkpoint: give a MODEL_DIR with {DIRECTORY}/<step>/ in it, or one"
+      " such step"
     )
   return home / str(steps[-1])
 
@@ -136,6 +122,34 @@ def shapes(path: str | Path) -> dict[str, Any]:
   with _told(where), _reader() as reader:
     tree = reader.metadata(where).item_metadata["params"].tree
   return jax.tree.map(lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype), tree)
+
+
+def restore(path: str | Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+  """The whole state of a checkpoint and its record, laid out as `abstract` says, on any mesh.
+
+  Args:
+    path: a MODEL_DIR, its `checkpoints`, or one step of it.
+    abstract: shapes with shardings.
+
+  Raises:
+    UserError: no checkpoint, damaged files, or the state of another model or optimizer.
+  """
+  import orbax.checkpoint as ocp
+
+  where = find(path)
+  _check_params(where, abstract.params)
+  rest = {"step": abstract.step, "opt_state": abstract.opt_state, "rng": abstract.rng,
+          "extra": dict(abstract.extra)}  # fmt: skip
+  with _told(where), _reader() as reader:
+    got = reader.restore(
+      where,
+      args=ocp.args.Composite(
+        params=ocp.args.StandardRestore(abstract.params),
+        training=ocp.args.StandardRestore(rest),
+        record=ocp.args.JsonRestore(),
+      ),
+    )
+  return TrainState(params=got["params"], **got["training"]), got["record"]
 
 
 def restore_params(path: str | Path, abstract: Params) -> Params:

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -28,8 +29,10 @@ class Clock:
   Attributes:
     started: `time.time()` when the loop began.
     waited: waiting for the next batch.
-    busy: steps, data wait included; actions excluded.
+    busy: steps, data wait included; actions and the first step excluded.
     compiled: the first step, compilation included.
+    steps: how many steps `busy` holds.
+    actions: seconds by the name of what was done between steps.
     tokens: target tokens trained on by this process's run, all hosts together.
   """
 
@@ -37,7 +40,27 @@ class Clock:
   waited: float = 0.0
   busy: float = 0.0
   compiled: float = 0.0
+  steps: int = 0
+  actions: dict[str, float] = dataclasses.field(default_factory=dict)
   tokens: float = 0.0
+
+  @contextlib.contextmanager
+  def measure(self, name: str) -> Iterator[None]:
+    """Adds the seconds within to `actions[name]`."""
+    began = time.perf_counter()
+    try:
+      yield
+    finally:
+      self.actions[name] = self.actions.get(name, 0.0) + time.perf_counter() - began
+
+  def step(self, waited: float, took: float) -> None:
+    """Notes a step of `took` seconds, of which `waited` went on waiting for its batch."""
+    if not self.compiled:
+      self.compiled = took
+      return
+    self.waited += waited
+    self.busy += took
+    self.steps += 1
 
 
 @dataclasses.dataclass
@@ -54,6 +77,10 @@ class Run:
     clock: where the time went.
     tokens_before: tokens that earlier runs of this MODEL_DIR trained on.
     stop: a reason to stop after this step, or None.
+    observers: called with the step and its metrics once for every step, in order.
+    pending: reads the metrics of the newest step, where they were not read yet.
+    model_dir: where the run keeps its files.
+    note: shows a line of text to whoever watches.
   """
 
   trainer: Trainer
@@ -65,6 +92,18 @@ class Run:
   clock: Clock = dataclasses.field(default_factory=Clock)
   tokens_before: float = 0.0
   stop: str | None = None
+  observers: list[Callable[[int, Mapping[str, float]], None]] = dataclasses.field(
+    default_factory=list
+  )
+  pending: Callable[[], None] | None = None
+  model_dir: Path = Path()
+  note: Callable[[str], None] = print
+
+  def sync(self) -> None:
+    """Waits for the newest step and reads its metrics: what an action does before it saves."""
+    if self.pending is not None:
+      pending, self.pending = self.pending, None
+      pending()
 
   @property
   def last(self) -> bool:
@@ -95,35 +134,43 @@ def train(run: Run, actions: Sequence[Action]) -> Run:
     actions: called after every step, in order; several devices and hosts call them alike.
   """
   with _signals(run):
-    pending: Callable[[], None] = lambda: None  # noqa: E731
-    while not run.last:
+    finished = run.last
+    while not finished:
       began = time.perf_counter()
-      batch = run.trainer.plan.put_batch(next(run.batches))
-      ready = time.perf_counter()
-      run.state, sums = run.trainer.train_step(run.state, batch)
-      run.step += 1
-      pending()
-      pending = _reader(run, run.step, sums)
-      if run.step >= run.total or run.stop or not run.metrics:
-        pending()  # nothing follows that could overlap with it, or nothing was read yet
-        pending = lambda: None  # noqa: E731
-      ended = time.perf_counter()
-      run.clock.waited += ready - began
-      run.clock.busy += ended - began
-      run.clock.compiled = run.clock.compiled or ended - ready
+      batch = next(run.batches, None)
+      if batch is None:
+        run.stop = "the data ended"
+      else:
+        _step(run, batch, began)
+      finished = run.last  # a signal during the actions: one more step, and all see `run.last`
       for action in actions:
         action(run)
-    pending()
   return run
 
 
+def _step(run: Run, batch: Mapping[str, Any], began: float) -> None:
+  """One step; `began` is when the wait for its batch did."""
+  ready = time.perf_counter()
+  run.state, sums = run.trainer.train_step(run.state, run.trainer.plan.put_batch(batch))
+  run.step += 1
+  run.sync()  # of the step before: the device is busy with this one meanwhile
+  run.pending = _reader(run, run.step, sums)
+  if run.last or not run.metrics:  # nothing follows that could overlap, or nothing was read yet
+    run.sync()
+  run.clock.step(ready - began, time.perf_counter() - began)
+
+
 def _reader(run: Run, step: int, sums: Any) -> Callable[[], None]:
-  """Reads the metrics of `step` when called."""
+  """Reads the metrics of `step` when called, and shows them to the observers."""
 
   def read() -> None:
-    means, weight = jax.device_get((sums.means(), sums.weight))
-    run.metrics = {"step": step, **{name: float(value) for name, value in means.items()}}
-    run.clock.tokens += float(weight)
+    host = jax.device_get(sums)
+    pairs = {"loss": (host.loss, host.weight), **host.metrics}
+    means = {name: float(n) / (float(d) or 1.0) for name, (n, d) in pairs.items()}
+    run.metrics = {"step": step, **means}
+    run.clock.tokens += float(host.weight)
+    for observe in run.observers:
+      observe(step, run.metrics)
 
   return read
 

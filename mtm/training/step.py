@@ -71,8 +71,8 @@ def train_step(
     one = jnp.float32(1)
     metrics = {
       **sums.metrics,
-      "gradient_norm": (optax.global_norm(grads), one),
-      "parameter_norm": (optax.global_norm(params), one),
+      "gradient_norm": (optax.tree.norm(grads), one),
+      "parameter_norm": (optax.tree.norm(params), one),
       "skipped": (1.0 - finite.astype(jnp.float32), one),
     }
     new = TrainState(

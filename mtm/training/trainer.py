@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -18,6 +19,39 @@ from mtm.training import step as steps
 from mtm.training.precision import NoScale
 from mtm.training.state import TrainState
 from mtm.types import Batch, Model, Objective, Params, Sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+  """A model and an objective, ready to be measured: all that `mtm eval` needs of a trainer.
+
+  Attributes:
+    model, objective: what is measured, on what.
+    plan: where arrays lie.
+  """
+
+  model: Model
+  objective: Objective
+  plan: Plan
+
+  @functools.cached_property
+  def step(self) -> Any:
+    """The jitted `(params, batch) → sums`."""
+    return self.plan.jit(steps.eval_step(self.model.apply, self.objective))
+
+  def evaluate(self, params: Params, batches: Iterable[Batch]) -> dict[str, float]:
+    """Means over a finite stream of batches.
+
+    Raises:
+      UserError: there was no batch.
+    """
+    total: Sums | None = None
+    for batch in batches:
+      sums = self.step(params, self.plan.put_batch(batch))
+      total = sums if total is None else total + sums
+    if total is None:
+      raise UserError("the evaluation split gave no batch: it is empty, or shorter than a batch")
+    return {name: float(value) for name, value in jax.device_get(total.means()).items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,23 +124,13 @@ class Trainer:
     return self.plan.jit(step, donate_argnums=0, out_shardings=(self.shardings, None))
 
   @functools.cached_property
-  def eval_step(self) -> Any:
-    """The jitted `(params, batch) → sums`."""
-    return self.plan.jit(steps.eval_step(self.model.apply, self.objective))
+  def evaluator(self) -> Evaluator:
+    """Evaluates the same model on the same objective and devices."""
+    return Evaluator(self.model, self.objective, self.plan)
 
-  def evaluate(self, params: Params, batches: Any) -> dict[str, float]:
-    """Means over a finite stream of batches.
-
-    Raises:
-      UserError: there was no batch.
-    """
-    total: Sums | None = None
-    for batch in batches:
-      sums = self.eval_step(params, self.plan.put_batch(batch))
-      total = sums if total is None else total + sums
-    if total is None:
-      raise UserError("the evaluation split gave no batch: it is empty, or shorter than a batch")
-    return {name: float(value) for name, value in jax.device_get(total.means()).items()}
+  def evaluate(self, params: Params, batches: Iterable[Batch]) -> dict[str, float]:
+    """See `Evaluator.evaluate`."""
+    return self.evaluator.evaluate(params, batches)
 
   def _example(self) -> Batch:
     return {name: np.zeros(s.shape, s.dtype) for name, s in self.batch.items()}

@@ -145,8 +145,10 @@ def visible(
     labels: name → (`[batch, queries]`, `[batch, keys]`).
 
   Returns:
-    bool `[queries, keys]` or `[batch, queries, keys]`.
+    bool `[queries, keys]`, or `[batch or 1, queries, keys]` where a place or a label has a batch.
   """
+  rank = 2 if labels else max(q.ndim, k.ndim)
+  q, k = (jnp.expand_dims(x, tuple(range(rank - x.ndim))) for x in (q, k))
   pairs = {n: (a[..., :, None], b[..., None, :]) for n, (a, b) in (labels or {}).items()}
   seen = pattern.visible(q[..., :, None], k[..., None, :], pairs)
   return jnp.broadcast_to(seen, jnp.broadcast_shapes(seen.shape, (q.shape[-1], k.shape[-1])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from mtm.errors import UserError
 from mtm.parts.positions._base import Position
 
 
@@ -20,9 +21,11 @@ class Rotary(Position):
   base: float = 10_000.0
 
   def rotate(self, q, k, positions):
+    if q.shape[-1] % 2:
+      raise UserError(f"rotary positions turn pairs of features: head_dim = {q.shape[-1]} is odd")
     half = q.shape[-1] // 2
     frequency = self.base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions[..., None].astype(jnp.float32) * frequency
+    angle = positions[..., None].astype(jnp.float32) * frequency[None, None]
     cos, sin = jnp.cos(angle)[:, :, None, :], jnp.sin(angle)[:, :, None, :]
     return _turn(q, cos, sin), _turn(k, cos, sin)
 

@@ -15,7 +15,7 @@ class Sinusoidal(Position):
   def embed(self, x, positions):
     half = x.shape[-1] // 2
     frequency = self.base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions[..., None].astype(jnp.float32) * frequency
+    angle = positions[..., None].astype(jnp.float32) * frequency[None, None]
     waves = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(x.shape)
     return x + waves.astype(x.dtype)
 

@@ -1,0 +1,57 @@
+# Everything a checkout needs, from a machine with Python >= 3.11 and make. `make` alone lists it.
+
+VENV ?= .venv
+ARGS ?=
+JOBS ?= auto
+PYTHON := $(VENV)/bin/python
+# Large pages for the heap: XLA on CPU is bound by page faults without them.
+TUNED := GLIBC_TUNABLES=$${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup setup-dev test test-all lint format bench clean
+
+help: ## Lists these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
+	  while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+run: $(VENV)/.installed ## Pretrains a small language model on this machine's own Python library
+	@$(TUNED) $(PYTHON) -m mtm.train --gin_file=runs/quickstart.gin $(ARGS)
+
+setup: $(VENV)/.installed ## Makes .venv with everything that running needs
+
+setup-dev: $(VENV)/.installed-dev ## Adds what testing needs
+
+test: $(VENV)/.installed-dev ## Runs the quick tests
+	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.installed-dev ## Runs all tests
+	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 $(ARGS)
+
+lint: $(VENV)/.installed-dev ## Checks style and types
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+
+format: $(VENV)/.installed-dev ## Sorts imports and lays out the code
+	@$(PYTHON) -m ruff check --select I --fix .
+	@$(PYTHON) -m ruff format .
+
+clean: ## Removes .venv, caches and builds; trained models in mtm_runs/ stay
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find mtm tasks tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@python=; for name in python3 python3.13 python3.12 python3.11; do \
+	  if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
+	  then python=$$name; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	  echo "error: mtm needs Python 3.11, 3.12 or 3.13, and none is on the PATH" >&2; exit 1; fi; \
+	echo "Installing into $(VENV) with $$($$python --version): a minute or two, 3 GB of disk"; \
+	$$python -m venv $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Adding the test tools to $(VENV)"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

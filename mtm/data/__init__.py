@@ -1,0 +1,1 @@
+"""From a task to batches: the only package, with `tasks/`, that knows SeqIO and TensorFlow."""

@@ -1,0 +1,187 @@
+"""A data set: a SeqIO task or mixture, and how its examples become batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import itertools
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mtm.data import cached
+from mtm.data._random import Draws
+from mtm.data.batches import Cut, RowBatches
+from mtm.data.mixing import Mixing
+from mtm.data.preprocessors._base import Preprocessor
+from mtm.data.provider import TaskSplit, splits_of
+from mtm.data.registry import find
+from mtm.data.rows import Feed, Rows
+from mtm.data.streams import CachedReader, DirectReader, Reader, Stream
+from mtm.data.vocabulary import Vocabulary
+from mtm.errors import UserError
+from mtm.types import Objective
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """Where batches come from; costs nothing until it is asked for something.
+
+  Attributes:
+    mixture_or_task_name: as registered with SeqIO.
+    task_feature_lengths: SeqIO feature ("inputs", "targets") → tokens a row. Causal LM, span
+      corruption and MLM split longer documents; seq2seq and the inputs of a prefix LM are trimmed.
+    split: for example "train", or TFDS's "train[:10%]".
+    batch_size: rows, of all hosts together.
+    pack: whether rows hold several pieces (with segment ids and positions).
+    shuffle: whether every epoch has an order of its own: of all examples with the cache, within
+      blocks of 1,024 without it.
+    seed: of orders, mixture and masks; None: 0.
+    use_cached: whether token ids are kept on disk (in MTM_CACHE, else ~/.cache/mtm): they are made
+      once, by reading all of the split. Otherwise the task is read as it goes.
+    module: import path of a module that registers tasks; mtm's own are always there.
+    num_epochs: of every task; None: endless. A task that ends leaves the others their proportions.
+    num_batches: at most so many batches; None: no limit.
+  """
+
+  mixture_or_task_name: str
+  task_feature_lengths: Mapping[str, int]
+  split: str = "train"
+  batch_size: int = 128
+  pack: bool = True
+  shuffle: bool = True
+  seed: int | None = 0
+  use_cached: bool = True
+  module: str | None = None
+  num_epochs: int | None = None
+  num_batches: int | None = None
+
+  def batches(
+    self, objective: Objective, shard: tuple[int, int] = (0, 1), prefetch: int = 2
+  ) -> RowBatches:
+    """The stream of batches `[batch_size / hosts, length]`, int32; see `RowBatches`.
+
+    Args:
+      objective: names the preprocessor.
+      shard: number of this host, and how many there are.
+      prefetch: batches that a thread makes ahead; 0: no thread.
+
+    Raises:
+      UserError: the task, split or a feature is unknown, a length is missing or does not serve,
+        the data are empty, or hosts do not divide the batch.
+    """
+    cut = Cut(self.batch_size, shard, self.num_batches, prefetch)
+    preprocessor = self._preprocessor(objective)
+    splits = self._splits()
+    feeds = [self._feed(split, preprocessor) for split in splits]
+    total = sum(feed.rate for feed in feeds)
+    rates = {feed.name: feed.rate / total for feed in feeds}
+    rows = Rows(feeds, Mixing([feed.rate for feed in feeds], self.seed or 0), preprocessor, self.pack)
+    return RowBatches(
+      rows,
+      preprocessor.layout,
+      cut,
+      splits[0].vocabulary().vocab_size,
+      self._identity(preprocessor, feeds),
+      rates,
+    )
+
+  def shapes(self, objective: Objective) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Feature → global shape `(batch_size, length)` and dtype; no task is looked up.
+
+    Raises:
+      UserError: a length is missing or does not serve.
+    """
+    return self._preprocessor(objective).layout.shapes(self.batch_size)
+
+  def vocabulary(self) -> Vocabulary:
+    """That of the targets. Raises UserError for an unknown task or split."""
+    return self._splits()[0].vocabulary("targets")
+
+  def token_bytes(self) -> np.ndarray | None:
+    """int32 `[vocab]`: UTF-8 bytes that each target id stands for; None when unknowable."""
+    return self.vocabulary().token_bytes()
+
+  def examples(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """Tokenised examples, one by one, in the order of the source, trimmed to the feature lengths.
+
+    Args:
+      limit: at most so many.
+
+    Returns:
+      an iterator of feature → int32 `[length]`, and what else the task leaves in its examples, such
+      as `inputs_pretokenized`; bytes as text.
+
+    Raises:
+      UserError: the task or split is unknown, or the source cannot be read.
+    """
+    splits = self._splits()
+    read = (split.raw(dict(self.task_feature_lengths)) for split in splits)
+    for example in itertools.islice(itertools.chain.from_iterable(read), limit):
+      yield {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for name, value in example.items()
+      }
+
+  def _preprocessor(self, objective: Objective) -> Preprocessor:
+    module, _, function = objective.preprocessor.partition(":")
+    build = getattr(importlib.import_module(module), function)
+    return build(objective, self.task_feature_lengths)
+
+  def _splits(self) -> list[TaskSplit]:
+    return splits_of(find(self.mixture_or_task_name, self.module), self.split)
+
+  def _feed(self, split: TaskSplit, preprocessor: Preprocessor) -> Feed:
+    """A task, opened."""
+    try:
+      features = preprocessor.reads(split.task.output_features)
+      tokens = split.tokens(features)
+      preprocessor.check(tokens)
+    except UserError as e:
+      raise UserError(f"task {split.name!r}: {e}") from None
+    stream = Stream(split.name, split.split, self._reader(split, features), self.num_epochs)
+    return Feed(split.name, split.rate, stream, tokens, Draws(self.seed or 0, f"task/{split.name}"))
+
+  def _reader(self, split: TaskSplit, features: tuple[str, ...]) -> Reader:
+    seed = self.seed if self.shuffle else None
+    if self.use_cached and split.task.source.caching_permitted:
+      return CachedReader(token_cache(split), split.name, seed)
+    return DirectReader(lambda: split.examples(features), split.name, seed)
+
+  def _identity(self, preprocessor: Preprocessor, feeds: list[Feed]) -> dict[str, Any]:
+    """What must be the same for a saved state to be of these data."""
+    return {
+      "mixture_or_task_name": self.mixture_or_task_name,
+      "split": self.split,
+      "rates": {feed.name: feed.rate for feed in feeds},
+      "tokens": {feed.name: feed.stream.reader.digest for feed in feeds},
+      "preprocessor": repr(preprocessor),
+      "pack": self.pack,
+      "shuffle": self.shuffle,
+      "seed": self.seed,
+    }
+
+
+def token_cache(split: TaskSplit) -> cached.TokenCache:
+  """The token cache of a task's split, made now if there is none, or a damaged one.
+
+  Raises:
+    UserError: the source cannot be read, or the cache cannot be written.
+  """
+  folder = cached.folder_of(split.name, split.split, split.fingerprint())
+  found = cached.TokenCache.open(folder)
+  if found is not None:
+    return found
+  features = split.task.output_features
+  names = tuple(name for name, feature in features.items() if _is_tokens(feature))
+  log.info("caching the tokens of %s, %s, in %s", split.name, split.split, folder)
+  sizes = {name: features[name].vocabulary.vocab_size for name in names}
+  return cached.build(folder, split.examples(names), sizes)
+
+
+def _is_tokens(feature: Any) -> bool:
+  return feature.rank == 1 and feature.dtype.is_integer and feature.required

@@ -1,0 +1,75 @@
+"""Finding a task or mixture by name, wherever it was registered."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mtm.errors import UserError, nearest
+
+_declared: list[Callable[[], None]] = []
+
+
+def declare(add: Callable[[], None]) -> None:
+  """Calls `add`, which registers something: now if SeqIO is loaded, else when a task is looked up.
+
+  So a gin file may import a module full of tasks, and its check still ends before TensorFlow is
+  loaded.
+  """
+  if "seqio" in sys.modules:
+    add()
+  else:
+    _declared.append(add)
+
+
+def register(module: str | None = None) -> None:
+  """Registers the tasks of `module`, of `mtm.tasks`, and whatever was declared before.
+
+  Args:
+    module: the import path of a module that registers tasks, such as `my_project.tasks`.
+
+  Raises:
+    UserError: there is no such module.
+  """
+  from mtm import tasks
+
+  if module:
+    _import(module)  # before ours, so that one may bring T5's own definitions of the same names
+  tasks.register()
+  while _declared:
+    _declared.pop(0)()
+
+
+def find(name: str, module: str | None = None) -> Any:
+  """The SeqIO task or mixture called `name`, after `register(module)`.
+
+  Raises:
+    UserError: nothing of this name is registered, or there is no such module.
+  """
+  from mtm.data._tensorflow import seqio
+
+  register(module)
+  names = {*seqio().TaskRegistry.names(), *seqio().MixtureRegistry.names()}
+  if name not in names:
+    raise UserError(
+      f"no task or mixture {name!r} is registered{nearest(name, names)} "
+      "(`mtm tasks` lists them; MIXTURE_OR_TASK_MODULE names a module with your own)"
+    )
+  return seqio().get_mixture_or_task(name)
+
+
+def _import(module: str) -> None:
+  """Imports a user's module, which may lie in the current directory."""
+  if "" not in sys.path:
+    sys.path.insert(0, "")
+  try:
+    importlib.import_module(module)
+  except ModuleNotFoundError as e:
+    if e.name and (module == e.name or module.startswith(f"{e.name}.")):
+      raise UserError(
+        f"MIXTURE_OR_TASK_MODULE {module!r}: no module {e.name!r} in the current directory or "
+        "among the installed packages"
+      ) from None
+    raise

@@ -1,0 +1,216 @@
+"""The corpus that is on every machine: the source of the running interpreter's standard library.
+
+About 12 MB of Python in 700 files, split by module, so that no file of a package is in one split
+and its neighbour in the other. Nothing here needs TensorFlow.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import io
+import pathlib
+import sysconfig
+import textwrap
+import tokenize
+import warnings
+from collections.abc import Iterator
+
+from mtm.data.store import cache_directory, write_atomically
+from mtm.data.vocabulary import SentencePiece
+from mtm.errors import UserError, nearest
+
+SPLITS = ("train", "validation")
+SENTINELS = 100  # as T5 has
+
+_SKIPPED = frozenset(
+  {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib-dynload"}
+)
+# With this salt 6 % of the bytes are held out, from small and large modules alike, and neither
+# the tables of `encodings` nor one giant package make up most of them.
+_SALT = "stdlib5:"
+_HELD_OUT_PERCENT = 6
+
+_SAMPLED_CHARACTERS = 2_500_000  # to train a vocabulary on: seconds, and within 2 % of using all
+_CHUNK = 4_000
+
+
+def documents(split: str) -> Iterator[tuple[str, str]]:
+  """Pairs of a file's name, such as `json/decoder.py`, and its text, sorted by name.
+
+  Raises:
+    UserError: there is no such split, the interpreter came without sources, or one is damaged.
+  """
+  if split not in SPLITS:
+    raise UserError(f"the standard library has no split {split!r}{nearest(split, SPLITS)}")
+  root = _root()
+  for name in _names(root):
+    if split_of(name) == split:
+      yield name, _text(root / name)
+
+
+def split_of(name: str) -> str:
+  """The split of the file called `name`: a hash of its top-level module or package decides."""
+  module = name.split("/")[0].removesuffix(".py")
+  digest = hashlib.sha256((_SALT + module).encode()).digest()
+  held_out = int.from_bytes(digest[:8], "big") % 100 < _HELD_OUT_PERCENT
+  return "validation" if held_out else "train"
+
+
+def pairs(split: str) -> Iterator[tuple[str, str, str]]:
+  """Triples of a name, a signature and its docstring, for each documented function and class.
+
+  The name is such as `json/decoder.py:JSONDecoder.decode`; the signature is the source from
+  `def` or `class` to the colon, dedented; the docstring is cleaned as `inspect.cleandoc` does.
+
+  Raises:
+    UserError: as in `documents`.
+  """
+  for name, text in documents(split):
+    try:
+      with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about escapes in the library's own strings
+        tree = ast.parse(text)
+    except SyntaxError:
+      continue  # a template or a file of another Python's grammar: it has no functions to show
+    lines = text.split("\n")
+    for path, node in _definitions(tree, ""):
+      docstring = ast.get_docstring(node)
+      first = node.body[0].lineno
+      if docstring and first > node.lineno:
+        signature = textwrap.dedent("\n".join(lines[node.lineno - 1 : first - 1])).strip()
+        yield f"{name}:{path}", signature, docstring
+
+
+@functools.cache
+def fingerprint() -> str:
+  """16 hexadecimal digits that change with any name or byte of the corpus."""
+  digest = hashlib.sha256()
+  for split in SPLITS:
+    for name, text in documents(split):
+      digest.update(f"{split}\0{name}\0{text}\0".encode())
+  return digest.hexdigest()[:16]
+
+
+def vocabulary(size: int = 4096) -> SentencePiece:
+  """A unigram vocabulary of the training split, trained on first use (seconds) and then cached.
+
+  Args:
+    size: ids in all: 3 special ones, 256 bytes, the pieces, and T5's 100 sentinels at the end.
+
+  Raises:
+    UserError: `size` leaves no room for pieces, or the cache cannot be written.
+  """
+  path = cache_directory() / "stdlib" / f"{fingerprint()}-{size}.model"
+  if not path.exists():
+    write_atomically(path, train_sentencepiece(_sample(), size - SENTINELS))
+  return SentencePiece(str(path), extra_ids=SENTINELS)
+
+
+def train_sentencepiece(texts: Iterator[str], size: int) -> bytes:
+  """A lossless unigram model: identity normalisation, byte fallback, indentation as pieces.
+
+  Deterministic: the same texts give the same bytes, so two processes that train at once do not
+  disagree.
+
+  Args:
+    texts: what to learn from; newlines and runs of blanks count like any character.
+    size: ids in all; 0 pads, 1 ends, 2 is unknown, then 256 bytes, then the pieces.
+
+  Raises:
+    UserError: `size` leaves no room for pieces, or the texts do not support so many.
+  """
+  import sentencepiece
+
+  if size < 320:
+    raise UserError(
+      f"a vocabulary of {size} ids has no room for pieces beside 256 bytes: take at least 320, "
+      f"and {SENTINELS} more with sentinels"
+    )
+  model = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=texts,
+      model_writer=model,
+      model_type="unigram",
+      vocab_size=size,
+      pad_id=0,
+      eos_id=1,
+      unk_id=2,
+      bos_id=-1,
+      normalization_rule_name="identity",
+      add_dummy_prefix=False,
+      remove_extra_whitespaces=False,
+      allow_whitespace_only_pieces=True,
+      split_digits=True,
+      byte_fallback=True,
+      character_coverage=0.9999,
+      max_sentence_length=1 << 20,
+      seed_sentencepiece_size=max(20_000, 3 * size),
+      num_sub_iterations=1,
+      num_threads=2,
+      minloglevel=3,
+    )
+  except (RuntimeError, OSError) as e:
+    raise UserError(f"these texts do not support a vocabulary of {size} ids ({e})") from e
+  return model.getvalue()
+
+
+def _sample() -> Iterator[str]:
+  """Evenly spread chunks of the training split, cut at line ends."""
+  chunks = [chunk for _, text in documents("train") for chunk in _chunks(text)]
+  stride = max(sum(map(len, chunks)) / _SAMPLED_CHARACTERS, 1.0)
+  yield from (chunks[int(i * stride)] for i in range(int(len(chunks) / stride)))
+
+
+def _chunks(text: str) -> Iterator[str]:
+  held = ""
+  for line in text.splitlines(keepends=True):
+    held += line
+    if len(held) >= _CHUNK:
+      yield held
+      held = ""
+  if held:
+    yield held
+
+
+def _root() -> pathlib.Path:
+  root = pathlib.Path(sysconfig.get_path("stdlib"))
+  if not (root / "os.py").is_file():
+    raise UserError(
+      f"the standard library's source is not at {root}: run mtm with a Python that ships .py files"
+    )
+  return root
+
+
+def _names(root: pathlib.Path) -> list[str]:
+  """Source files relative to `root`, sorted, without tests and what this machine's build wrote."""
+
+  def kept(path: pathlib.Path) -> bool:
+    generated = any(p.startswith(("config-", "_sysconfigdata")) for p in path.parts)
+    return not generated and not _SKIPPED.intersection(path.parts)
+
+  return sorted(p.as_posix() for p in (f.relative_to(root) for f in root.rglob("*.py")) if kept(p))
+
+
+def _text(path: pathlib.Path) -> str:
+  """The file's text in the encoding it declares; line ends are left as they are."""
+  data = path.read_bytes()
+  try:
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    return data.decode(encoding)
+  except (SyntaxError, UnicodeDecodeError) as e:
+    raise UserError(f"{path}: {e}; reinstall this Python, its library is damaged") from e
+
+
+def _definitions(
+  node: ast.AST, prefix: str
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
+  """Functions and classes under `node` in source order, each with its dotted path."""
+  for child in ast.iter_child_nodes(node):
+    if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+      yield prefix + child.name, child
+      yield from _definitions(child, f"{prefix}{child.name}.")
+    else:
+      yield from _definitions(child, prefix)

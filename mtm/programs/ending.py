@@ -1,0 +1,69 @@
+"""The summary at the end of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mtm.programs.history import History, held_out, parameter_count
+from mtm.report.summary import Summary, compressed_bits_per_byte
+from mtm.training import metrics
+from mtm.training.loop import Run
+
+
+def summary(run: Run, history: History, held_out_text: Callable[[], bytes] | None) -> Summary:
+  """Everything that a person wants to know after a run.
+
+  Args:
+    run: at its end.
+    history: what earlier processes of the same MODEL_DIR did.
+    held_out_text: the bytes that the held-out bits per byte are about; compressors get them too.
+  """
+  rows = metrics.read(run.model_dir)
+  splits = held_out(rows)
+  rivals = compressed_bits_per_byte(held_out_text()) if held_out_text is not None else {}
+  waits = [row["waiting"] for row in rows if "waiting" in row]
+  return Summary(
+    step=run.step,
+    total=run.total,
+    tokens=run.tokens,
+    parameters=parameter_count(run),
+    losses={name: values["loss"] for name, values in splits.items() if "loss" in values},
+    bits_per_byte={
+      name: {"this model": values["bits_per_byte"], **rivals}
+      for name, values in splits.items()
+      if "bits_per_byte" in values
+    },
+    ledger=history.ledger(run),
+    waiting=waits[-1] if waits else 0.0,
+    paths=_paths(run.model_dir),
+    commands=commands(run),
+    stopped=run.stop,
+  )
+
+
+def commands(run: Run) -> dict[str, str]:
+  """The next things to try, by what they do."""
+  home = run.model_dir
+  return {
+    "continue a text of your own": (
+      f"echo 'import os' | mtm infer --gin_file={home}/model.gin --gin_file=runs/generate.gin"
+      f" --gin.CHECKPOINT_PATH={home}"
+    ),
+    "train twice as long": (
+      f"mtm train --gin_file={home}/config.gin --gin.TRAIN_STEPS={2 * run.total}"
+    ),
+    "see what was learned, tensor by tensor": f"mtm inspect {home}",
+  }
+
+
+def _paths(home: Path) -> dict[str, str]:
+  names = {
+    "card": "card.md",
+    "loss curve": "plots/loss.png",
+    "samples": "samples",
+    "metrics": "metrics.jsonl",
+    "checkpoints": "checkpoints",
+    "configuration": "config.gin",
+  }
+  return {what: str(home / name) for what, name in names.items() if (home / name).exists()}

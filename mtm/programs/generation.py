@@ -1,0 +1,144 @@
+"""Token ids in, token ids out: batches, padding and compilation around `mtm.decoding.loop`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mtm.decoding import Generated, Policy
+from mtm.decoding.constraints import Constraint
+from mtm.decoding.loop import generate
+from mtm.decoding.sample import example_keys
+from mtm.errors import UserError
+from mtm.sharding.plan import Plan
+from mtm.types import Batch, Model, Params
+
+SHORTEST = 16  # prompts are padded to this length times a power of two, so that few shapes compile
+
+
+class Hypothesis(NamedTuple):
+  """One continuation: its ids without the end-of-sequence id, and its score under the policy."""
+
+  tokens: list[int]
+  score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator:
+  """Continues prompts (decoder) or answers inputs (encoder-decoder), whichever the model is for.
+
+  Attributes:
+    model: the model.
+    plan: where arrays lie.
+    policy: greedy, sampling or beam search.
+    max_length: the most tokens to generate.
+    eos_id: ends a hypothesis.
+    batch_size: examples decoded together; the last batch is padded.
+    constraints: what may not be generated.
+    use_cache: False decodes without the key-value cache, to check it.
+    bidirectional_prefix: whether the prompt is read in both directions (prefix LM).
+    seed: decides samples, together with each example's number.
+  """
+
+  model: Model
+  plan: Plan
+  policy: Policy
+  max_length: int
+  eos_id: int = 1
+  batch_size: int = 8
+  constraints: Sequence[Constraint] = ()
+  use_cache: bool = True
+  bidirectional_prefix: bool = False
+  seed: int = 0
+
+  def __call__(
+    self, params: Params, prompts: Iterable[tuple[int, Sequence[int]]]
+  ) -> Iterator[list[Hypothesis]]:
+    """The hypotheses of each prompt, best first where the policy ranks them.
+
+    Args:
+      params: the model's parameters.
+      prompts: a number, which decides the prompt's samples, and its token ids without padding; with
+        the end-of-sequence id where the model saw it in training.
+
+    Raises:
+      UserError: a prompt and `max_length` together are longer than the model.
+    """
+    prompts = iter(prompts)
+    while rows := list(itertools.islice(prompts, self.batch_size)):
+      ids = np.asarray([number for number, _ in rows])
+      longest = max(len(prompt) for _, prompt in rows)
+      padded = [list(prompt) for _, prompt in rows] + [[]] * (self.batch_size - len(rows))
+      batch = self._batch(padded, self._length(longest))
+      keys = np.concatenate([ids, np.zeros(self.batch_size - len(rows), ids.dtype)])
+      out = jax.device_get(self._decode(params, self.plan.put_batch(batch), keys))
+      for index in range(len(rows)):
+        yield _hypotheses(out, index, self.eos_id)
+
+  @functools.cached_property
+  def _decode(self) -> Any:
+    """The compiled loop, `(params, batch, ids) → Generated`."""
+
+    def run(params: Params, batch: Batch, ids: jax.Array) -> Generated:
+      return generate(
+        self.model, params, batch, example_keys(self.seed, ids), policy=self.policy,
+        max_length=self.max_length, eos_id=self.eos_id, constraints=self.constraints,
+        use_cache=self.use_cache,
+      )  # fmt: skip
+
+    return self.plan.jit(run)
+
+  @property
+  def reads_encoder(self) -> bool:
+    """Whether inputs go to an encoder; otherwise they are the decoder's prompt."""
+    return "encoder_input_tokens" in self.model.inputs
+
+  def _length(self, longest: int) -> int:
+    """The padded length of a batch whose longest prompt has so many tokens."""
+    length = SHORTEST
+    while length < longest:
+      length *= 2
+    limit = self.model.max_length
+    if limit is None:
+      return length
+    room = limit if self.reads_encoder else limit - self.max_length
+    if longest > room:
+      raise UserError(
+        f"a prompt of {longest} tokens and {self.max_length} generated ones do not fit the model's"
+        f" {limit}: shorten the prompt, or generate fewer"
+      )
+    return min(length, room)
+
+  def _batch(self, rows: list[list[int]], length: int) -> dict[str, np.ndarray]:
+    tokens = np.zeros((len(rows), length), np.int32)
+    segments = np.zeros_like(tokens)
+    for index, row in enumerate(rows):
+      tokens[index, : len(row)], segments[index, : len(row)] = row, 1
+    if self.reads_encoder:
+      segments[:, 0] = 1  # rows of padding attend to something
+      return {"encoder_input_tokens": tokens, "encoder_segment_ids": segments}
+    begin = np.zeros((len(rows), 1), np.int32)
+    batch = {
+      "decoder_input_tokens": np.concatenate([begin, tokens], axis=1),
+      "decoder_segment_ids": np.concatenate([begin + 1, segments], axis=1),
+    }
+    if self.bidirectional_prefix:
+      batch["decoder_causal_attention"] = batch["decoder_segment_ids"]
+    return batch
+
+
+def _hypotheses(out: Generated, index: int, eos_id: int) -> list[Hypothesis]:
+  found = []
+  for tokens, score, length in zip(
+    out.tokens[index], out.scores[index], out.lengths[index], strict=True
+  ):
+    if length:
+      ids = tokens[:length].tolist()
+      found.append(Hypothesis(ids[:-1] if ids[-1] == eos_id else ids, float(score)))
+  return found

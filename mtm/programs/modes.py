@@ -1,0 +1,150 @@
+"""What can be asked of a model for every example: to generate, or to score given targets."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from mtm.decoding import Policy
+from mtm.decoding.constraints import Constraint
+from mtm.decoding.greedy import Greedy
+from mtm.decoding.score import score
+from mtm.errors import UserError
+from mtm.programs.examples import Example
+from mtm.programs.generation import Generator
+from mtm.sharding.plan import Plan
+from mtm.types import Model, Params
+
+Numbered = Iterator[tuple[int, Example]]
+Row = dict[str, Any]
+
+
+class Mode(Protocol):
+  """What is asked of the model for every example."""
+
+  def rows(self, setting: Setting, examples: Numbered) -> Iterator[Row]:
+    """One JSON-able row for each numbered example, in order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """A model that is ready to answer.
+
+  Attributes:
+    model, params, plan: the model and where it lies.
+    vocabulary: text ↔ ids; has `encode`, `decode` and `eos_id`.
+    batch_size: examples together.
+    bidirectional_prefix: whether a decoder reads its prompt in both directions.
+    seed: decides samples.
+  """
+
+  model: Model
+  params: Params
+  plan: Plan
+  vocabulary: Any
+  batch_size: int = 8
+  bidirectional_prefix: bool = False
+  seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+  """Generates: `prediction` is the text, `score` its score under the policy; where the policy gives
+  several, they are lists, best first.
+
+  Attributes:
+    policy: how the next token is chosen.
+    max_length: the most tokens to generate.
+    constraints: what may not be generated.
+    use_cache: False decodes without the key-value cache, to check it.
+  """
+
+  policy: Policy = Greedy()  # noqa: B008 (frozen)
+  max_length: int = 64
+  constraints: Sequence[Constraint] = ()
+  use_cache: bool = True
+
+  def rows(self, setting: Setting, examples: Numbered) -> Iterator[Row]:
+    """See `Mode.rows`."""
+    generate = Generator(
+      setting.model, setting.plan, self.policy, self.max_length, setting.vocabulary.eos_id,
+      setting.batch_size, self.constraints, self.use_cache, setting.bidirectional_prefix,
+      setting.seed,
+    )  # fmt: skip
+    kept, prompts = itertools.tee(examples)
+    answers = generate(setting.params, ((n, e["inputs_ids"]) for n, e in prompts))
+    for (_, example), hypotheses in zip(kept, answers, strict=True):
+      texts = [setting.vocabulary.decode(h.tokens) for h in hypotheses]
+      scores = [h.score for h in hypotheses]
+      many = self.policy.width > 1
+      yield {
+        **_told(example),
+        "prediction": texts if many else texts[0],
+        "score": scores if many else scores[0],
+      }
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """Scores each example's own targets: `score` is their log-likelihood in nats, `tokens` their
+  number."""
+
+  def rows(self, setting: Setting, examples: Numbered) -> Iterator[Row]:
+    """See `Mode.rows`.
+
+    Raises:
+      UserError: an example has no targets.
+    """
+    run = setting.plan.jit(functools.partial(score, setting.model.apply))
+    while part := list(itertools.islice(examples, setting.batch_size)):
+      for number, example in part:
+        if "targets_ids" not in example:
+          raise UserError(f"example {number} has no targets to score: give every line a 'targets'")
+      batch = _scored_batch(setting, [example for _, example in part])
+      values = np.asarray(run(setting.params, setting.plan.put_batch(batch)))
+      for (_, example), value in zip(part, values, strict=False):
+        tokens = len(example["targets_ids"])
+        yield {**_told(example), "score": float(value), "tokens": tokens}
+
+
+def _scored_batch(setting: Setting, examples: list[Example]) -> dict[str, np.ndarray]:
+  """Rows of teacher forcing; a decoder reads inputs and targets in one line."""
+  encoder = "encoder_input_tokens" in setting.model.inputs
+  lines, known = [], []
+  for example in examples:
+    inputs, targets = list(example["inputs_ids"]), list(example["targets_ids"])
+    lines.append(targets if encoder else inputs + targets)
+    known.append(0 if encoder else len(inputs))
+  rows, length = setting.batch_size, _power(max(map(len, lines)))
+  tokens, weights = np.zeros((rows, length), np.int32), np.zeros((rows, length), np.int32)
+  for index, (line, start) in enumerate(zip(lines, known, strict=True)):
+    tokens[index, : len(line)], weights[index, start : len(line)] = line, 1
+  shifted = np.pad(tokens[:, :-1], ((0, 0), (1, 0)))
+  batch = {
+    "decoder_input_tokens": shifted,
+    "decoder_target_tokens": tokens,
+    "decoder_loss_weights": weights,
+  }
+  if encoder:
+    sources = [list(example["inputs_ids"]) for example in examples]
+    source = np.zeros((rows, _power(max(map(len, sources)))), np.int32)
+    for index, line in enumerate(sources):
+      source[index, : len(line)] = line
+    batch |= {"encoder_input_tokens": source, "encoder_segment_ids": (source > 0).astype(np.int32)}
+  elif setting.bidirectional_prefix:
+    prefix = np.arange(length)[None] <= np.asarray(known + [0] * (rows - len(known)))[:, None]
+    batch["decoder_causal_attention"] = prefix.astype(np.int32)
+  return batch
+
+
+def _power(length: int) -> int:
+  return max(16, 1 << (length - 1).bit_length())
+
+
+def _told(example: Example) -> Row:
+  return {name: value for name, value in example.items() if not name.endswith("_ids")}

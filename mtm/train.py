@@ -1,0 +1,165 @@
+"""`mtm train`: pretraining and fine-tuning, from the parts that a gin file names."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+
+from mtm import config
+from mtm.data.pipeline import Dataset
+from mtm.errors import UserError
+from mtm.programs import ending, setup
+from mtm.programs.history import History, Report
+from mtm.programs.loading import VOCABULARY
+from mtm.report.progress import Progress, Status
+from mtm.sharding.mesh import Mesh
+from mtm.sharding.plan import Plan
+from mtm.training import checkpoint, flops, loop
+from mtm.training.actions import Evaluate, Log, Save, of_this_host
+from mtm.training.metrics import MetricsWriter
+from mtm.training.precision import LossScale, NoScale
+from mtm.training.state import TrainState
+from mtm.training.trainer import Trainer
+from mtm.types import Model, Objective
+
+
+def train(
+  model: Model,
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  train_data: Dataset,
+  model_dir: str,
+  total_steps: int,
+  relative_steps: int | None = None,
+  eval_data: Dataset | None = None,
+  initial_checkpoint: str | None = None,
+  seed: int | None = None,
+  eval_period: int = 1000,
+  checkpoint_period: int = 1000,
+  keep_checkpoints: int | None = 3,
+  log_period: int = 1,
+  microbatches: int = 1,
+  loss_scale: NoScale | LossScale = NoScale(),  # noqa: B008 (frozen)
+  normalizer: float | None = None,
+  hardware_rng: bool = False,
+  extras: Sequence[loop.Action] = (),
+  held_out_text: Callable[[], bytes] | None = None,
+) -> None:
+  """Trains until `total_steps`, and goes on where an interrupted run of `model_dir` ended.
+
+  Args:
+    model, objective, optimizer, mesh: what is trained, on what, how and where.
+    train_data, eval_data: batches; no `eval_data`: no evaluation.
+    model_dir: where everything of the run lies.
+    total_steps: steps in all, those before an `initial_checkpoint` included.
+    relative_steps: instead of `total_steps`: steps from the initial checkpoint on.
+    initial_checkpoint: a MODEL_DIR or checkpoint whose parameters, optimizer state and step a new
+      run begins from.
+    seed: decides initial parameters, dropout and data order; None: 0.
+    eval_period, checkpoint_period, log_period: steps between two of each.
+    keep_checkpoints: how many of the newest; None: all.
+    microbatches, loss_scale, normalizer: see `mtm.training.step.train_step`.
+    hardware_rng: see `setup.start`.
+    extras: further actions, such as `sampling.Sample`.
+    held_out_text: gives the bytes of the held-out split, to compare the model with compressors.
+
+  Raises:
+    UserError: anything that the user can mend.
+  """
+  setup.start(hardware_rng)
+  plan, home = Plan(mesh), Path(model_dir)
+  first = jax.process_index() == 0
+  with Status("Preparing the data"):
+    setup.check(model, objective, train_data)
+    shapes = {n: jax.ShapeDtypeStruct(*s) for n, s in train_data.shapes(objective).items()}
+    batches = train_data.batches(objective, (jax.process_index(), jax.process_count()))
+  trainer = Trainer(
+    model, objective, optimizer, plan, shapes, seed or 0, microbatches, normalizer, loss_scale
+  )
+  checkpoints = checkpoint.Checkpoints(home, keep_checkpoints)
+  state, record = _begin(trainer, checkpoints, initial_checkpoint)
+  if "data" in record:
+    batches.restore(of_this_host(record["data"]))
+  step = int(state.step)
+  if relative_steps is not None:
+    total_steps = relative_steps + record.get("first_step", 0)
+  history = History(config.current_text(), record)
+  run = loop.Run(
+    trainer, batches, state, step, total_steps, tokens_before=record.get("tokens", 0.0),
+    model_dir=home,
+  )  # fmt: skip
+  writer = MetricsWriter(home) if first else None
+  if writer is not None:
+    writer.truncate(step)
+    _write_configs(home, history.config)
+    train_data.vocabulary().save(home / VOCABULARY)
+  with Progress(total_steps, step) as progress:
+    run.note = progress.note if first else _silent
+    run.observers.append(
+      Log(run, writer, progress.update if first else _silent, log_period, *_flops(trainer))
+    )
+    actions: list[loop.Action] = []
+    if eval_data is not None:
+      actions.append(Evaluate(eval_data, eval_period, eval_data.split, writer))
+    actions += [*extras, Save(checkpoints, checkpoint_period, history.record)]
+    actions.append(Report(history, train_data, checkpoint_period))
+    loop.train(run, actions)
+  checkpoints.close()
+  batches.close()
+  if writer is not None:
+    writer.close()
+    ending.summary(run, history, held_out_text).show()
+  if run.stop is not None:
+    raise SystemExit(143 if run.stop == "SIGTERM" else 130 if run.stop == "SIGINT" else 0)
+
+
+def _begin(
+  trainer: Trainer, checkpoints: checkpoint.Checkpoints, initial: str | None
+) -> tuple[TrainState, dict[str, Any]]:
+  """The state to go on from and its record: this run's newest, the initial one's, or a new one."""
+  newest = checkpoints.latest()
+  if newest is not None:
+    return checkpoints.restore(newest, trainer.abstract)
+  if initial is not None:
+    state, record = checkpoint.restore(initial, trainer.abstract)
+    return state, {"tokens": record["tokens"], "first_step": int(state.step)}
+  return trainer.create(), {}
+
+
+def _flops(trainer: Trainer) -> tuple[float | None, float | None]:
+  """Model FLOPs of a step, and the peak FLOP/s of all devices."""
+  peak = flops.peak(trainer.plan.mesh.devices.flat[0])
+  step = flops.training_step(
+    trainer.model.apply, trainer.objective, trainer.shapes.params, trainer.batch
+  )
+  return step, None if peak is None else peak * trainer.plan.mesh.size
+
+
+def _write_configs(home: Path, operative: str) -> None:
+  """`config.gin` runs this job again; `model.gin`, the model alone, is for `mtm infer` and `eval`."""
+  if operative:  # absent where `train` is called from Python
+    (home / "config.gin").write_text(operative)
+    with contextlib.suppress(UserError):  # a run file may name its model without the macro
+      (home / "model.gin").write_text(config.current_text("MODEL"))
+
+
+def _silent(*_: Any) -> None:
+  """What other hosts than the first show."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The command line, see `mtm train --help`."""
+  return config.main(train, argv)
+
+
+if __name__ == "__main__":
+  from mtm import cli
+
+  sys.exit(cli.main(["train", *sys.argv[1:]]))

@@ -1,0 +1,207 @@
+"""What happens between steps: logging, evaluation, checkpoints. Others live where they belong.
+
+An action is called after every step and decides itself whether it is due.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from mtm.errors import UserError
+from mtm.training.checkpoint import Checkpoints
+from mtm.training.loop import Run
+from mtm.training.metrics import MetricsWriter
+from mtm.training.trainer import Evaluator
+from mtm.types import Batch, Batches, Objective, Params
+
+Show = Callable[[int, Mapping[str, float]], None]
+
+
+class EvaluationData(Protocol):
+  """What `Evaluate` reads; `mtm.data.pipeline.Dataset` is one."""
+
+  def batches(self, objective: Objective, shard: tuple[int, int] = (0, 1)) -> Batches:
+    """A finite stream of batches, the same at every call."""
+
+  def token_bytes(self) -> np.ndarray | None:
+    """`[vocab]`: how many bytes of text each id stands for, or None."""
+
+
+def due(run: Run, period: int) -> bool:
+  """Whether a multiple of `period` steps was taken, or no step follows; 0 means at the end only."""
+  return run.last or (period > 0 and run.step % period == 0)
+
+
+@dataclasses.dataclass
+class Log:
+  """Observes metrics: one line of `metrics.jsonl` every `period` steps, the bar every step.
+
+  Attributes:
+    run: whose clock gives the rates.
+    writer: None on all hosts but the first.
+    show: draws the progress bar.
+    period: steps between two lines.
+    flops: model FLOPs of a step; None: unknown.
+    peak: FLOP/s of all devices together; None: unknown.
+  """
+
+  run: Run
+  writer: MetricsWriter | None
+  show: Show
+  period: int
+  flops: float | None = None
+  peak: float | None = None
+  _last: tuple[float, float, int] = (0.0, 0.0, 0)
+
+  def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+    rates = self._rates()
+    self.show(step, {**metrics, **rates})
+    if self.writer is not None and (step % self.period == 0 or step >= self.run.total):
+      values = {name: value for name, value in metrics.items() if name != "step"}
+      self.writer.write(step, "train", {**values, **rates, "tokens": self.run.tokens})
+
+  def _rates(self) -> dict[str, float]:
+    """Over the steps of this process; nothing until the second step has been timed."""
+    clock = self.run.clock
+    if not clock.steps or not clock.busy:
+      return {}
+    pace = clock.steps / clock.busy
+    tokens = clock.tokens / (clock.steps + 1)
+    rates = {
+      "tokens_per_second": tokens * pace,
+      "steps_per_second": pace,
+      "waiting": clock.waited / clock.busy,
+    }
+    if self.flops and self.peak:
+      rates["mfu"] = self.flops * pace / self.peak
+    return rates
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+  """Means over held-out data, every `period` steps and at the end.
+
+  Writes a line with `split` = `name`. Where tokens stand for a known number of bytes, it adds
+  `bits_per_byte`, which does not depend on the vocabulary.
+
+  Attributes:
+    data: what is evaluated.
+    period: steps between two evaluations.
+    name: the split's name in `metrics.jsonl`.
+    writer: None on all hosts but the first.
+  """
+
+  data: EvaluationData
+  period: int
+  name: str
+  writer: MetricsWriter | None
+
+  def __call__(self, run: Run) -> None:
+    if due(run, self.period) and run.step:
+      run.sync()
+      with run.clock.measure("evaluation"):
+        values = measure(run.trainer.evaluator, run.state.params, self.data)
+      if self.writer is not None:
+        self.writer.write(run.step, self.name, {**values, "tokens": run.tokens})
+      run.note(f"step {run.step}: {self.name} {described(values)}")
+
+
+def measure(evaluator: Evaluator, params: Params, data: EvaluationData) -> dict[str, float]:
+  """Means of the objective's metrics over all of `data`, and `bits_per_byte` where it is known.
+
+  Args:
+    evaluator: the model and the objective.
+    params: what to evaluate.
+    data: each host reads its own share.
+  """
+  shard = (jax.process_index(), jax.process_count())
+  counter = _ByteCounter(data.token_bytes(), evaluator.objective.side)
+  values = evaluator.evaluate(params, counter.watch(data.batches(evaluator.objective, shard)))
+  if counter.table is not None and counter.bytes and "cross_entropy" in values:
+    nats = values["cross_entropy"] * counter.tokens
+    values["bits_per_byte"] = nats / math.log(2) / counter.bytes
+  return values
+
+
+def described(values: Mapping[str, float]) -> str:
+  """The figures that people look at first, as text."""
+  wanted = {"loss": "loss", "bits_per_byte": "bits/byte", "accuracy": "accuracy"}
+  told = [f"{label} {values[name]:.3f}" for name, label in wanted.items() if name in values]
+  return ", ".join(told)
+
+
+class _ByteCounter:
+  """Counts target tokens, and the bytes of text that they stand for, while batches pass by."""
+
+  def __init__(self, table: np.ndarray | None, side: str) -> None:
+    self.table, self.side, self.tokens, self.bytes = table, side, 0.0, 0.0
+
+  def watch(self, batches: Batches) -> Iterator[Batch]:
+    for batch in batches:
+      weights = np.asarray(batch[f"{self.side}_loss_weights"], np.float64)
+      targets = np.asarray(batch[f"{self.side}_target_tokens"])
+      self.tokens += float(weights.sum())
+      if self.table is not None:
+        self.bytes += float((self.table[np.minimum(targets, len(self.table) - 1)] * weights).sum())
+      yield batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Save:
+  """A checkpoint every `period` steps and at the end.
+
+  Attributes:
+    checkpoints: where.
+    period: steps between two.
+    record: what lies beside the arrays: text and numbers that JSON can hold.
+  """
+
+  checkpoints: Checkpoints
+  period: int
+  record: Callable[[Run], Mapping[str, Any]]
+
+  def __call__(self, run: Run) -> None:
+    if not due(run, self.period) or not run.step or self.checkpoints.latest() == run.step:
+      return
+    run.sync()
+    with run.clock.measure("checkpoints"):
+      data = from_all_hosts(run.batches.state())
+      self.checkpoints.save(run.state, {**self.record(run), "data": data})
+      if run.last:
+        self.checkpoints.wait()
+
+
+def from_all_hosts(state: Mapping[str, Any]) -> list[Any]:
+  """Every host's iterator state, in the order of hosts: a checkpoint holds them all."""
+  if jax.process_count() == 1:
+    return [dict(state)]
+  from jax.experimental import multihost_utils
+
+  text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+  sizes = np.asarray(multihost_utils.process_allgather(np.int32(text.size))).reshape(-1)
+  padded = np.zeros(int(sizes.max()), np.uint8)
+  padded[: text.size] = text
+  rows = np.asarray(multihost_utils.process_allgather(padded))
+  return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
+
+
+def of_this_host(states: list[Any]) -> Any:
+  """The state that this host saved.
+
+  Raises:
+    UserError: the checkpoint was written by another number of hosts.
+  """
+  if len(states) != jax.process_count():
+    raise UserError(
+      f"the checkpoint holds the data position of {len(states)} hosts and this run has"
+      f" {jax.process_count()}: use as many hosts, or start from its parameters with"
+      " --gin.INITIAL_CHECKPOINT_PATH=..."
+    )
+  return states[jax.process_index()]

@@ -1,0 +1,18 @@
+"""SeqIO tasks and mixtures, one topic a file; each has a `register()`, found by discovery.
+
+Importing a topic costs nothing; `register()` loads SeqIO. Import them as `mtm.tasks`.
+"""
+
+from __future__ import annotations
+
+from mtm import discovery
+
+_registered: set[str] = set()
+
+
+def register() -> None:
+  """Registers the tasks of every topic that is not registered yet."""
+  for module in discovery.modules("mtm.tasks"):
+    if module.__name__ not in _registered:
+      module.register()
+      _registered.add(module.__name__)

@@ -1,0 +1,33 @@
+"""Eight virtual CPU devices, one compilation cache for all runs of the suite, and no layout set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+# Before the first import of JAX, and inherited by the processes that tests start.
+DEVICES = "--xla_force_host_platform_device_count=8"
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  """Compiled programs outlive the run: the second one is several times faster."""
+  if not hasattr(config, "cache"):  # `-p no:cacheprovider`
+    return
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("xla")))
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+@pytest.fixture(autouse=True)
+def one_device() -> Iterator[None]:
+  """Without a mesh of its own a test runs on one device, although there are eight."""
+  from mtm import axes
+
+  with axes.use(None):
+    yield

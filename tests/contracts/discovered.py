@@ -1,0 +1,58 @@
+"""Finds every variant of a seam by its module's EXAMPLES, and makes tiny batches for models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from mtm.discovery import modules
+
+
+def examples(package: str) -> list[Any]:
+  """A pytest parameter for each example of each variant module; an empty list is an error."""
+  found = [
+    pytest.param(example, id=f"{module.__name__.rsplit('.', 1)[1]}-{index}")
+    for module in modules(package)
+    for index, example in enumerate(module.EXAMPLES)
+  ]
+  assert found, f"{package} has no examples"
+  return found
+
+
+def features(side: str, rows: int, length: int, vocab: int, seed: int = 0) -> dict[str, np.ndarray]:
+  """All features of one side, random ids, no padding, one document a row."""
+  rng = np.random.default_rng(seed)
+  ids = rng.integers(2, vocab, (rows, length)).astype(np.int32)
+  return {
+    f"{side}_input_tokens": ids,
+    f"{side}_target_tokens": rng.integers(2, vocab, (rows, length)).astype(np.int32),
+    f"{side}_loss_weights": np.ones((rows, length), np.int32),
+    f"{side}_positions": np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+    f"{side}_segment_ids": np.ones((rows, length), np.int32),
+  }
+
+
+def batch_for(model: Any, rows: int = 2, length: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+  """A batch with all features of the sides that `model` reads."""
+  out: dict[str, np.ndarray] = {}
+  for name in model.inputs:
+    side = name.split("_")[0]
+    length_ = length + 2 if len(model.inputs) > 1 and side == "encoder" else length
+    out |= features(side, rows, length_, model.vocab_size, seed)
+  return out
+
+
+def only_inputs(model: Any, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """`batch` without anything that the model can do without."""
+  return {name: batch[name] for name in model.inputs}
+
+
+def spread(params: Any, seed: int = 3) -> Any:
+  """Parameters with noise on each, so that zeros and ones of fresh ones hide nothing."""
+  leaves, form = jax.tree.flatten(params)
+  rng = np.random.default_rng(seed)
+  noisy = [p + 0.2 * rng.normal(size=p.shape).astype(np.float32) for p in leaves]
+  return jax.tree.unflatten(form, noisy)

@@ -1,0 +1,37 @@
+"""The table of rules: complete, and changed only by names that exist."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtm.axes import NAMES
+from mtm.errors import UserError
+from mtm.sharding.mesh import AXES
+from mtm.sharding.rules import RULES, WHOLE, Rule, override
+
+
+def test_a_rule_names_only_axes_that_exist():
+  for name, rule in RULES.items():
+    assert name in NAMES
+    assert set(rule.parameter + rule.activation) <= set(AXES), name
+
+
+def test_every_axis_but_the_stage_number_has_a_rule():
+  assert NAMES - RULES.keys() == {"stage"}  # pipelining lays stages out itself
+
+
+def test_an_override_replaces_its_row_and_leaves_the_table_alone():
+  changed = override({"embed": (("fsdp",), ("tensor",))})
+  assert changed["embed"] == Rule(("fsdp",), ("tensor",))
+  assert {**changed, "embed": RULES["embed"]} == RULES
+  assert RULES["embed"].activation == WHOLE.activation
+
+
+def test_an_override_of_an_unknown_axis_is_refused_with_the_nearest():
+  with pytest.raises(UserError, match="unknown axis 'embedd'; did you mean 'embed'"):
+    override({"embedd": ((), ())})
+
+
+def test_an_override_onto_an_unknown_mesh_axis_is_refused_with_the_nearest():
+  with pytest.raises(UserError, match="'embed'.*mesh axis 'fdsp'; did you mean 'fsdp'"):
+    override({"embed": (("fdsp",), ())})
