@@ -36,6 +36,10 @@ format: $(VENV)/.installed-dev ## Sorts imports and lays out the code
 	@$(PYTHON) -m ruff check --select I --fix .
 	@$(PYTHON) -m ruff format .
 
+bench: $(VENV)/.installed-bench ## Measures speed, beside transformers on torch; some minutes
+	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; \
+	  $(TUNED) $(PYTHON) -m benchmarks.$$name --output benchmarks/results/$$name.json || exit 1; done
+
 clean: ## Removes .venv, caches and builds; trained models in mtm_runs/ stay
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find mtm tasks tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -48,10 +52,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  echo "error: mtm needs Python 3.11, 3.12 or 3.13, and none is on the PATH" >&2; exit 1; fi; \
 	echo "Installing into $(VENV) with $$($$python --version): a minute or two, 3 GB of disk"; \
 	$$python -m venv $(VENV)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Adding the test tools to $(VENV)"
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@echo "Adding torch and transformers to $(VENV), to compare with"
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	@touch $@

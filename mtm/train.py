@@ -21,7 +21,7 @@ from mtm.report.progress import Progress, Status
 from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
 from mtm.training import checkpoint, flops, loop
-from mtm.training.actions import Evaluate, Log, Save, of_this_host
+from mtm.training.actions import Evaluate, Log, Save
 from mtm.training.metrics import MetricsWriter
 from mtm.training.precision import LossScale, NoScale
 from mtm.training.state import TrainState
@@ -40,7 +40,7 @@ def train(
   relative_steps: int | None = None,
   eval_data: Dataset | None = None,
   initial_checkpoint: str | None = None,
-  seed: int | None = None,
+  seed: int = 0,
   eval_period: int = 1000,
   checkpoint_period: int = 1000,
   keep_checkpoints: int | None = 3,
@@ -62,7 +62,7 @@ def train(
     relative_steps: instead of `total_steps`: steps from the initial checkpoint on.
     initial_checkpoint: a MODEL_DIR or checkpoint whose parameters, optimizer state and step a new
       run begins from.
-    seed: decides initial parameters, dropout and data order; None: 0.
+    seed: decides initial parameters and dropout, the same on every mesh.
     eval_period, checkpoint_period, log_period: steps between two of each.
     keep_checkpoints: how many of the newest; None: all.
     microbatches, loss_scale, normalizer: see `mtm.training.step.train_step`.
@@ -81,12 +81,12 @@ def train(
     shapes = {n: jax.ShapeDtypeStruct(*s) for n, s in train_data.shapes(objective).items()}
     batches = train_data.batches(objective, (jax.process_index(), jax.process_count()))
   trainer = Trainer(
-    model, objective, optimizer, plan, shapes, seed or 0, microbatches, normalizer, loss_scale
+    model, objective, optimizer, plan, shapes, seed, microbatches, normalizer, loss_scale
   )
   checkpoints = checkpoint.Checkpoints(home, keep_checkpoints)
   state, record = _begin(trainer, checkpoints, initial_checkpoint)
   if "data" in record:
-    batches.restore(of_this_host(record["data"]))
+    batches.restore(record["data"])
   step = int(state.step)
   if relative_steps is not None:
     total_steps = relative_steps + record.get("first_step", 0)
@@ -143,7 +143,7 @@ def _flops(trainer: Trainer) -> tuple[float | None, float | None]:
 
 
 def _write_configs(home: Path, operative: str) -> None:
-  """`config.gin` runs this job again; `model.gin`, the model alone, is for `mtm infer` and `eval`."""
+  """`config.gin` runs this job again; `model.gin`, the model alone, is for other binaries."""
   if operative:  # absent where `train` is called from Python
     (home / "config.gin").write_text(operative)
     with contextlib.suppress(UserError):  # a run file may name its model without the macro

@@ -95,7 +95,7 @@ class Batches(Protocol):
     """The next batch: SeqIO feature name → numpy `[batch, length]`."""
 
   def state(self) -> dict[str, Any]:
-    """Everything that decides the batches still to come, as JSON-able values."""
+    """Everything that decides the batches still to come, JSON-able, the same on every host."""
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Continue exactly where `state()` was taken. Raises ValueError for another stream's state."""

@@ -34,10 +34,13 @@ def _add(name: str, records: Callable[[str], Iterator[dict[str, str]]], keys: li
   from mtm.data.sources import _records
   from mtm.tasks import _metrics
 
+  origin = _records.Origin(
+    records, stdlib.SPLITS, keys, "this Python's standard library", stdlib.version()
+  )
   feature = seqio().Feature(lazy_seqio(stdlib.vocabulary), add_eos=True)
   seqio().TaskRegistry.add(
     name,
-    source=_records.source(records, stdlib.SPLITS, keys),
+    source=_records.source(origin, origin.held),
     preprocessors=[seqio().preprocessors.tokenize, seqio().preprocessors.append_eos],
     output_features={key: feature for key in keys},
     metric_fns=[_metrics.sequence_accuracy] if "inputs" in keys else [],

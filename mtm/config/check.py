@@ -88,9 +88,25 @@ def refuse_unused(program: Program, reached: Reached) -> None:
       unused += [s for s in bindings if s.order >= overridden.get(key, -1)]
   unused = [s for s in unused if not s.shipped]
   if unused:
-    worst = max(unused, key=lambda s: s.order)  # the layer nearest to the user
-    raise UserError(_tell_unused(program, reached, worst))
+    raise UserError(_tell_unused(program, reached, _cause(program, unused)))
   _refuse_idle_files(program, reached)
+
+
+def _cause(program: Program, unused: list[Statement]) -> Statement:
+  """One that no other unused statement refers to; of those the one nearest to the user."""
+  macros, targets = set(), set()
+  for statement in unused:
+    for item in walk(statement.value):
+      if isinstance(item, Macro):
+        macros.add(item.name)
+      else:
+        targets.add(program.target(item, statement))
+  causes = [
+    s
+    for s in unused
+    if (program.owner(s) not in targets if s.parameter else s.selector not in macros)
+  ]
+  return max(causes or unused, key=lambda s: s.order)
 
 
 def _refuse_idle_files(program: Program, reached: Reached) -> None:
@@ -113,9 +129,13 @@ def _refuse_idle_files(program: Program, reached: Reached) -> None:
 
 
 def refuse_wrong(reached: Reached) -> None:
-  """Raises UserError for the first value that does not fit, or for all that are missing."""
+  """Raises UserError for the first value that does not fit."""
   if reached.wrong:
     raise UserError(reached.wrong[0])
+
+
+def refuse_missing(reached: Reached) -> None:
+  """Raises UserError for all values that are missing, together."""
   if reached.missing:
     told = ", ".join(reached.missing.values())
     flags = " ".join(f"--gin.{name}=..." for name in reached.missing)
@@ -220,7 +240,7 @@ def _tell_unused(program: Program, reached: Reached, statement: Statement) -> st
     return (
       f"{said}: this run uses no macro {fit.name(statement)}{nearest(statement.selector, used)}"
     )
-  configurable = program.names.find(statement.selector, statement.file, statement.place)
+  configurable = program.owner(statement)
   scopes = ["/".join(scope) for called, scope in reached.calls if called is configurable]
   if scopes:
     wrong = "/".join(statement.scope)

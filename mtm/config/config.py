@@ -47,7 +47,9 @@ class Config:
     Raises:
       UserError: no such macro; something in it does not fit or is missing.
     """
-    check.refuse_wrong(check.reach_macro(self.program, name))
+    reached = check.reach_macro(self.program, name)
+    check.refuse_wrong(reached)
+    check.refuse_missing(reached)
     return Builder(self.program).macro(name)
 
   def defines(self, name: str) -> bool:
@@ -63,7 +65,7 @@ class Config:
     reached = check.Reached()
     for name in names:
       reached |= check.reach_macro(self.program, name)
-    return text.of_run(self.program, reached)
+    return text.of_part(self.program, reached)
 
   @functools.cached_property
   def text(self) -> str:
@@ -96,8 +98,9 @@ def load(
     return Config(program, None)
   configurable = program.names.of(importable(root))
   reached = check.reach(program, configurable)
+  check.refuse_wrong(reached)  # first: with a wrong part, what is said of the right one is unused
   check.refuse_unused(program, reached)
-  check.refuse_wrong(reached)
+  check.refuse_missing(reached)  # last: a misspelt macro is unused, and missing by its right name
   return Config(program, configurable)
 
 

@@ -16,6 +16,12 @@ from typing import Any
 
 _UNIONS = (typing.Union, types.UnionType)
 _NOTHING: frozenset[Any] = frozenset({Any, object, inspect.Parameter.empty})
+_SEQUENCES = (
+  collections.abc.Sequence,
+  collections.abc.Collection,
+  collections.abc.Iterable,
+  collections.abc.Container,
+)
 
 
 def of(target: Callable[..., Any]) -> dict[str, Any]:
@@ -74,7 +80,7 @@ def spell(annotation: Any) -> str:
     return f"[{', '.join(map(spell, annotation))}]"
   if annotation is Ellipsis:
     return "..."
-  name = getattr(origin or annotation, "__qualname__", str(annotation))
+  name = getattr(origin or annotation, "__name__", str(annotation)).rpartition(".")[2]
   return f"{name}[{', '.join(map(spell, args))}]" if args else name
 
 
@@ -109,9 +115,8 @@ def literal_fits(value: Any, annotation: Any) -> bool:
   origin = typing.get_origin(annotation) or annotation
   if not isinstance(origin, type):
     return True
-  if isinstance(value, str) and issubclass(str, origin) and origin not in (str, object):
-    # A string is a sequence of strings, but nobody who asks for a sequence means one.
-    return getattr(origin, "_is_protocol", False) or origin is collections.abc.Hashable
+  if isinstance(value, str) and origin in _SEQUENCES:
+    return False  # a string is a sequence of strings, but nobody who asks for one means it
   return _is_a(type(value), origin)
 
 

@@ -42,24 +42,25 @@ class Configurable:
     return f"{self.module.rpartition('.')[2]}.{self.path}"
 
   @functools.cached_property
-  def parameters(self) -> Mapping[str, inspect.Parameter]:
-    """What may be bound, in order; empty when Python cannot tell."""
+  def parameters(self) -> Mapping[str, inspect.Parameter] | None:
+    """All parameters, in order; None when Python cannot tell, as for some written in C."""
     try:
       return inspect.signature(self.target).parameters
-    except (TypeError, ValueError):  # some functions written in C
-      return {}
+    except (TypeError, ValueError):
+      return None
 
-  @functools.cached_property
+  @property
   def open(self) -> bool:
     """Whether any parameter name may be right."""
-    kinds = [p.kind for p in self.parameters.values()]
-    return not kinds or inspect.Parameter.VAR_KEYWORD in kinds
+    if self.parameters is None:
+      return True
+    return any(p.kind is p.VAR_KEYWORD for p in self.parameters.values())
 
   @functools.cached_property
   def named(self) -> Mapping[str, inspect.Parameter]:
     """The parameters that can be given by name."""
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name: p for name, p in self.parameters.items() if p.kind in by_name}
+    return {name: p for name, p in (self.parameters or {}).items() if p.kind in by_name}
 
   @functools.cached_property
   def hints(self) -> Mapping[str, Any]:
@@ -200,7 +201,11 @@ def _submodule(package: types.ModuleType, name: str) -> types.ModuleType | None:
 
 def _callables(value: Any) -> list[str]:
   """Public functions and classes; of a module those that it does not import from elsewhere."""
-  names = [name for name, item in vars(value).items() if callable(item) and name[0] != "_"]
+  names = [
+    name
+    for name, item in getattr(value, "__dict__", {}).items()
+    if callable(item) and name[0] != "_"
+  ]
   if not isinstance(value, types.ModuleType):
     return names
   own = [n for n in names if getattr(getattr(value, n), "__module__", "") == value.__name__]

@@ -38,6 +38,10 @@ class Program:
     """What a reference inside the statement's value means."""
     return self.names.find(reference.selector, statement.file, statement.place)
 
+  def owner(self, statement: Statement) -> Configurable:
+    """What a binding binds a parameter of."""
+    return self.names.find(statement.selector, statement.file, statement.place)
+
   def bound(self, configurable: Configurable, scope: Scope) -> dict[str, Statement]:
     """Parameter → winning binding for a call in `scope`; the narrowest scope wins, as in gin."""
     found: dict[str, Statement] = {}
@@ -81,7 +85,7 @@ def resolve(source: Source) -> Program:
       if isinstance(item, Reference):
         program.target(item, statement)
     if statement.parameter:
-      configurable = names.find(statement.selector, statement.file, statement.place)
+      configurable = program.owner(statement)
       _check_parameter(configurable, statement)
       key = (statement.scope, configurable, statement.parameter)
       bindings.setdefault(key, []).append(statement)

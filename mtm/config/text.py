@@ -23,23 +23,37 @@ Default = tuple[Configurable, str]  # whose, and of which parameter
 
 
 def of_run(program: Program, reached: Reached) -> str:
-  """The config of a run: what it uses."""
+  """The config of a run: what it uses, and every import, for what modules register."""
+  return _of_reached(program, reached, program.names.modules)
+
+
+def of_part(program: Program, reached: Reached) -> str:
+  """A part of a config, such as the model: what it uses, and the imports that this needs."""
+  return _of_reached(program, reached, ())
+
+
+def _of_reached(program: Program, reached: Reached, modules: Iterable[str]) -> str:
   wins = {id(s) for call in reached.calls for s in program.bound(*call).values()}
   keys = [k for k in reached.keys if id(program.winner(program.bindings[k])) in wins]
-  return _text(program, reached.macros, keys, dict(_defaults(program, reached)))
+  return _text(program, reached.macros, keys, dict(_defaults(program, reached)), modules)
 
 
 def of_all(program: Program) -> str:
   """All that a config says, used or not."""
-  return _text(program, program.macros, program.bindings, {})
+  return _text(program, program.macros, program.bindings, {}, program.names.modules)
 
 
 def _text(
-  program: Program, names: Iterable[str], keys: Iterable[Key], defaults: Mapping[Default, Any]
+  program: Program,
+  names: Iterable[str],
+  keys: Iterable[Key],
+  defaults: Mapping[Default, Any],
+  modules: Iterable[str],
 ) -> str:
   macros = {name: program.winner(program.macros[name]) for name in sorted(names)}
   bindings = {key: program.winner(program.bindings[key]) for key in keys}
-  spell = _Speller(program, [*macros.values(), *bindings.values()], [c for c, _ in defaults])
+  statements = [*macros.values(), *bindings.values()]
+  spell = _Speller(program, statements, [c for c, _ in defaults], modules)
   blocks: dict[str, list[tuple[int, str, str]]] = {}  # function → position, parameter, line
   for (scope, configurable, parameter), statement in bindings.items():
     left = "/".join([*scope, spell.name(configurable)])
@@ -66,7 +80,11 @@ class _Speller:
   """Gives every module one name: its last part, or the whole with underscores where two clash."""
 
   def __init__(
-    self, program: Program, statements: list[Statement], others: list[Configurable]
+    self,
+    program: Program,
+    statements: list[Statement],
+    others: list[Configurable],
+    modules: Iterable[str],
   ) -> None:
     self._program = program
     referred = [
@@ -75,9 +93,9 @@ class _Speller:
       for item in walk(statement.value)
       if isinstance(item, Reference)
     ]
-    bound = [program.names.find(s.selector, s.file, s.place) for s in statements if s.parameter]
+    bound = [program.owner(s) for s in statements if s.parameter]
     needed = sorted(c.module for c in (*referred, *bound, *others))
-    self._modules = list(dict.fromkeys([*program.names.modules, *needed]))
+    self._modules = list(dict.fromkeys([*modules, *needed]))
     last = [module.rpartition(".")[2] for module in self._modules]
     self._bound = {
       module: short if last.count(short) == 1 and short != "gin" else module.replace(".", "_")
@@ -85,7 +103,7 @@ class _Speller:
     }
 
   def imports(self) -> Iterator[str]:
-    """All modules that the files import, also those imported for what they register."""
+    """An import of every module."""
     for module in self._modules:
       parent, _, last = module.rpartition(".")
       alias = "" if self._bound[module] == last else f" as {self._bound[module]}"
@@ -127,8 +145,8 @@ def _defaults(program: Program, reached: Reached) -> Iterator[tuple[Default, Any
   for configurable, scope in reached.calls:
     bound = program.bound(configurable, scope)
     for name, parameter in configurable.named.items():
-      taken = name not in bound and configurable not in reached.passed
-      if taken and _is_literal(parameter.default):
+      told = name in bound or name.startswith("_") or configurable in reached.passed
+      if not told and _is_literal(parameter.default):
         yield (configurable, name), parameter.default
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import glob
 import hashlib
 import inspect
 import os
@@ -11,49 +12,67 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-DEPTH = 8  # of nested objects that are looked into
+import numpy as np
+
 WHOLE = 64 * 2**20  # bytes; of larger files size and time of change must do
+PLAIN = bool | int | float | complex | bytes | None
 
 
 def fingerprint(*things: Any) -> str:
   """32 hexadecimal digits, the same in every process.
 
-  Functions count by the text of the module that defines them and by what they hold; names of files
-  by the files' contents; objects by their fields. What is none of these counts by its class.
+  Functions count by the text of the module that defines them and by what they hold; names and
+  patterns of files by the files' contents; objects by their fields. What is none of these counts by
+  its class.
   """
+  teller = _Teller()
   digest = hashlib.blake2b(digest_size=16)
   for thing in things:
-    digest.update(_told(thing, DEPTH).encode())
+    digest.update(teller.told(thing).encode())
   return digest.hexdigest()
 
 
-def _told(thing: Any, depth: int) -> str:
-  """What of `thing` decides examples."""
-  if depth == 0:
-    return type(thing).__qualname__
-  inner = functools.partial(_told, depth=depth - 1)
-  if thing is None or isinstance(thing, bool | int | float | complex | bytes):
-    return repr(thing)
-  if isinstance(thing, str | os.PathLike):
-    return _text(os.fspath(thing))
-  if isinstance(thing, Mapping):
-    return "{" + ",".join(sorted(f"{inner(k)}:{inner(v)}" for k, v in thing.items())) + "}"
-  if isinstance(thing, set | frozenset):
-    return "{" + ",".join(sorted(map(inner, thing))) + "}"
-  if isinstance(thing, list | tuple):
-    return "[" + ",".join(map(inner, thing)) + "]"
-  if isinstance(thing, functools.partial):
-    return f"partial({inner(thing.func)},{inner(thing.args)},{inner(thing.keywords)})"
-  if isinstance(thing, types.MethodType):
-    return f"{inner(thing.__self__)}.{thing.__name__}"
-  if isinstance(thing, types.FunctionType):
-    cells = [c.cell_contents for c in thing.__closure__ or () if _filled(c)]
-    held = inner([cells, thing.__defaults__, thing.__kwdefaults__])
-    # Wrapped by seqio.map_over_dataset and the like: what is wrapped is in the cells.
-    return f"{thing.__module__}.{thing.__qualname__}@{_module(thing)}{held}"
-  if isinstance(thing, type):
-    return f"{thing.__module__}.{thing.__qualname__}"
-  return f"{inner(type(thing))}@{_module(type(thing))}{inner(_fields(thing))}"
+class _Teller:
+  """Tells what of a thing decides examples, each thing once."""
+
+  def __init__(self) -> None:
+    self._known: dict[int, tuple[Any, str]] = {}  # by id; holds the thing, so that ids stay taken
+
+  def told(self, thing: Any) -> str:
+    """A text that equal things share."""
+    if isinstance(thing, PLAIN):
+      return repr(thing)
+    if isinstance(thing, str | os.PathLike):
+      return _text(os.fspath(thing))
+    if id(thing) not in self._known:
+      self._known[id(thing)] = (thing, "loop")  # while it is looked into
+      text = self._looked_into(thing)
+      self._known[id(thing)] = (thing, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+    return self._known[id(thing)][1]
+
+  def _looked_into(self, thing: Any) -> str:
+    if isinstance(thing, Mapping):
+      return (
+        "{" + ",".join(sorted(f"{self.told(k)}:{self.told(v)}" for k, v in thing.items())) + "}"
+      )
+    if isinstance(thing, set | frozenset):
+      return "{" + ",".join(sorted(map(self.told, thing))) + "}"
+    if isinstance(thing, list | tuple):
+      return "[" + ",".join(map(self.told, thing)) + "]"
+    if isinstance(thing, functools.partial):
+      return f"partial{self.told([thing.func, thing.args, thing.keywords])}"
+    if isinstance(thing, types.MethodType):
+      return f"{self.told(thing.__self__)}.{thing.__name__}"
+    if isinstance(thing, types.FunctionType):
+      cells = [c.cell_contents for c in thing.__closure__ or () if _filled(c)]
+      held = self.told([cells, thing.__defaults__, thing.__kwdefaults__])
+      return f"{thing.__module__}.{thing.__qualname__}@{_module(thing)}{held}"
+    if isinstance(thing, type):
+      return f"{thing.__module__}.{thing.__qualname__}"
+    array = _array(thing)
+    if array is not None:
+      return f"{array.dtype}{array.shape}{hashlib.blake2b(array.tobytes()).hexdigest()}"
+    return f"{self.told(type(thing))}@{_module(type(thing))}{self.told(_fields(thing))}"
 
 
 def _fields(thing: Any) -> dict[str, Any]:
@@ -67,17 +86,33 @@ def _fields(thing: Any) -> dict[str, Any]:
   }
 
 
+def _array(thing: Any) -> np.ndarray | None:
+  """A NumPy array or a tensor, as an array of anything but objects."""
+  if hasattr(thing, "numpy") and callable(thing.numpy):
+    thing = thing.numpy()
+  return thing if isinstance(thing, np.ndarray) and not thing.dtype.hasobject else None
+
+
 def _text(text: str) -> str:
-  """A string; where it names a file, also what is in that."""
+  """A string; where it names a file or is a pattern of files, also what is in them."""
+  if len(text) > 1000 or "\0" in text:
+    return repr(text)
+  if glob.has_magic(text):
+    return repr(text) + "".join(_file(name) for name in sorted(glob.glob(text)))
+  return _file(text) or repr(text)
+
+
+def _file(path: str) -> str:
+  """What is in a file; nothing where there is none."""
   try:
-    stat = os.stat(text)
-  except (OSError, ValueError):
-    return repr(text)
-  if os.path.isdir(text):
-    return repr(text)
+    stat = os.stat(path)
+  except OSError:
+    return ""
+  if os.path.isdir(path):
+    return ""
   if stat.st_size > WHOLE:
     return f"file:{stat.st_size}:{stat.st_mtime_ns}"
-  return f"file:{_content(text, stat.st_size, stat.st_mtime_ns)}"
+  return f"file:{_content(path, stat.st_size, stat.st_mtime_ns)}"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -93,7 +128,7 @@ def _content(path: str, size: int, changed: int) -> str:
 def _module(thing: Any) -> str:
   """The digest of the source file of a function or class, where it has one."""
   try:
-    return _text(inspect.getsourcefile(thing) or "")
+    return _file(inspect.getsourcefile(thing) or "")
   except TypeError:
     return ""
 

@@ -40,7 +40,7 @@ class Dataset:
     pack: whether rows hold several pieces (with segment ids and positions).
     shuffle: whether every epoch has an order of its own: of all examples with the cache, within
       blocks of 1,024 without it.
-    seed: of orders, mixture and masks; None: 0.
+    seed: of orders, mixture and masks.
     use_cached: whether token ids are kept on disk (in MTM_CACHE, else ~/.cache/mtm): they are made
       once, by reading all of the split. Otherwise the task is read as it goes.
     module: import path of a module that registers tasks; mtm's own are always there.
@@ -54,7 +54,7 @@ class Dataset:
   batch_size: int = 128
   pack: bool = True
   shuffle: bool = True
-  seed: int | None = 0
+  seed: int = 0
   use_cached: bool = True
   module: str | None = None
   num_epochs: int | None = None
@@ -80,7 +80,7 @@ class Dataset:
     feeds = [self._feed(split, preprocessor) for split in splits]
     total = sum(feed.rate for feed in feeds)
     rates = {feed.name: feed.rate / total for feed in feeds}
-    rows = Rows(feeds, Mixing([feed.rate for feed in feeds], self.seed or 0), preprocessor, self.pack)
+    rows = Rows(feeds, Mixing([feed.rate for feed in feeds], self.seed), preprocessor, self.pack)
     return RowBatches(
       rows,
       preprocessor.layout,
@@ -133,7 +133,14 @@ class Dataset:
     return build(objective, self.task_feature_lengths)
 
   def _splits(self) -> list[TaskSplit]:
-    return splits_of(find(self.mixture_or_task_name, self.module), self.split)
+    splits = splits_of(find(self.mixture_or_task_name, self.module), self.split)
+    for split in splits[1:]:
+      if split.vocabulary() != splits[0].vocabulary():
+        raise UserError(
+          f"mixture {self.mixture_or_task_name!r}: tasks {splits[0].name!r} and {split.name!r} have "
+          "different vocabularies; give all tasks of a mixture the same"
+        )
+    return splits
 
   def _feed(self, split: TaskSplit, preprocessor: Preprocessor) -> Feed:
     """A task, opened."""
@@ -144,7 +151,7 @@ class Dataset:
     except UserError as e:
       raise UserError(f"task {split.name!r}: {e}") from None
     stream = Stream(split.name, split.split, self._reader(split, features), self.num_epochs)
-    return Feed(split.name, split.rate, stream, tokens, Draws(self.seed or 0, f"task/{split.name}"))
+    return Feed(split.name, split.rate, stream, tokens, Draws(self.seed, f"task/{split.name}"))
 
   def _reader(self, split: TaskSplit, features: tuple[str, ...]) -> Reader:
     seed = self.seed if self.shuffle else None

@@ -43,6 +43,7 @@ class Prefetch(Generic[T]):
 
   def close(self) -> None:
     """Ends the thread; nothing can be read afterwards."""
+    self._produce = lambda: None
     if self._shelf is not None:
       self._finalizer()
 

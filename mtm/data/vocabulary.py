@@ -66,10 +66,10 @@ class Vocabulary(Protocol):
 class SentencePiece:
   """A SentencePiece model (1808.06226), with T5's sentinels put on top of it.
 
-  With identity normalisation and byte fallback, as `train` makes it, encoding is lossless and
-  `token_bytes()[encode(text)].sum()` is exactly the text's UTF-8 bytes, unless the text holds "▁"
-  (U+2581, the library's mark for a space) or a sentinel spelt out. With another normalisation it
-  counts the bytes of the normalised text.
+  A model of `mtm.data.sources.stdlib.train_sentencepiece` is lossless, but for "▁" (U+2581, the
+  library's mark for a space), which decodes as "▂": `token_bytes()[encode(text)].sum()` is exactly
+  the text's UTF-8 bytes, unless it spells a sentinel out. A model that normalises counts the bytes
+  of the normalised text.
 
   Attributes:
     path: the model file.

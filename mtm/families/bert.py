@@ -59,9 +59,9 @@ def bert(
   norm = functools.partial(LayerNorm, epsilon=1e-12)
   mixer = Attention(
     heads, head_width(embed, heads), pattern=pattern, kernel=kernel, bias=True, dropout=dropout,
-    init=init, out_init=init,
+    weight_init=init, out_init=init,
   )  # fmt: skip
-  channel = Mlp(mlp or 4 * embed, exact_gelu, bias=True, init=init, out_init=init)
+  channel = Mlp(mlp or 4 * embed, exact_gelu, bias=True, weight_init=init, out_init=init)
   block = Block(mixer, channel, norm, placement=post_norm, dropout=dropout)
   tower = Tower(
     Stack((block,), layers, scan, remat),
@@ -70,7 +70,7 @@ def bert(
     token_types=Embed(token_types, embed, ("token_types", "embed"), init),
     dropout=dropout,
   )
-  module = Encoder(Embed(vocab, embed, init=init), tower, MaskedHead(norm, exact_gelu, init))
+  module = Encoder(Embed(vocab, embed, weight_init=init), tower, MaskedHead(norm, exact_gelu, init))
   return Model(module, ("encoder_input_tokens",), vocab, max_length, dtype)
 
 

@@ -56,9 +56,9 @@ def gpt2(
   block = Block(
     mixer=Attention(
       heads, head_width(embed, heads), pattern=pattern, kernel=kernel, bias=True, dropout=dropout,
-      init=init, out_init=out_init,
+      weight_init=init, out_init=out_init,
     ),
-    channel=Mlp(mlp or 4 * embed, jax.nn.gelu, bias=True, init=init, out_init=out_init),
+    channel=Mlp(mlp or 4 * embed, jax.nn.gelu, bias=True, weight_init=init, out_init=out_init),
     norm=norm,
     dropout=dropout,
   )  # fmt: skip
@@ -68,7 +68,7 @@ def gpt2(
     final_norm=norm,
     dropout=dropout,
   )
-  module = Decoder(Embed(vocab, embed, init=init), tower, TiedHead())
+  module = Decoder(Embed(vocab, embed, weight_init=init), tower, TiedHead())
   return Model(module, ("decoder_input_tokens",), vocab, max_length, dtype)
 
 

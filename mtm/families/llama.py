@@ -60,15 +60,15 @@ def llama(
   block = Block(
     mixer=Attention(
       heads, head_width(embed, heads), kv_heads, pattern, Rotary(rope_base), kernel,
-      init=init, out_init=init,
+      weight_init=init, out_init=init,
     ),
-    channel=Mlp(mlp, jax.nn.silu, gated=True, init=init, out_init=init),
+    channel=Mlp(mlp, jax.nn.silu, gated=True, weight_init=init, out_init=init),
     norm=norm,
     dropout=dropout,
   )  # fmt: skip
   tower = Tower(Stack((block,), layers, scan, remat), final_norm=norm, dropout=dropout)
   head = TiedHead() if tied else DenseHead(vocab, init)
-  module = Decoder(Embed(vocab, embed, init=init), tower, head)
+  module = Decoder(Embed(vocab, embed, weight_init=init), tower, head)
   return Model(module, ("decoder_input_tokens",), vocab, None, dtype)
 
 

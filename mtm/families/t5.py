@@ -68,19 +68,19 @@ def t5(
   fan_in = fan_in_of(1)
   norm = functools.partial(RMSNorm, epsilon=1e-6)
   attention = functools.partial(
-    dict, heads=heads, head_dim=head_dim, kernel=kernel, scale=1.0, dropout=dropout, init=fan_in,
-    query_init=fan_in_of(1, 1 / head_dim), out_init=fan_in_of(2),
+    dict, heads=heads, head_dim=head_dim, kernel=kernel, scale=1.0, dropout=dropout,
+    weight_init=fan_in, query_init=fan_in_of(1, 1 / head_dim), out_init=fan_in_of(2),
   )  # fmt: skip
 
   def block(pattern: Pattern, cross: CrossAttention | None) -> Block:
-    channel = Mlp(mlp, activation, gated, dropout=dropout, init=fan_in, out_init=fan_in)
+    channel = Mlp(mlp, activation, gated, dropout=dropout, weight_init=fan_in, out_init=fan_in)
     mixer = Attention(pattern=pattern, **attention())
     return Block(mixer, channel, norm, cross, dropout=dropout, dropout_shared=_SHARED)
 
   def tower(one: Block, repeats: int, bidirectional: bool) -> Tower:
     return Tower(
       Stack((one,), repeats, scan, remat),
-      position=T5Bias(heads, bidirectional, init=normal(1.0)),
+      position=T5Bias(heads, bidirectional, weight_init=normal(1.0)),
       final_norm=norm,
       dropout=dropout,
       dropout_shared=_SHARED,
@@ -88,7 +88,7 @@ def t5(
     )
 
   module = EncoderDecoder(
-    tokens=Embed(vocab, embed, init=normal(1.0)),
+    tokens=Embed(vocab, embed, weight_init=normal(1.0)),
     encoder=tower(block(encoder_pattern, None), layers, True),
     decoder=tower(block(Causal(), CrossAttention(**attention())), decoder_layers or layers, False),
     head=TiedHead(embed**-0.5) if tied else DenseHead(vocab),

@@ -32,7 +32,8 @@ class Attention(nn.Module):
     scale: what scores are multiplied by; None: 1 / √head_dim (T5 has 1).
     bias: whether the projections have biases.
     dropout: share of attention probabilities dropped in training.
-    init, query_init, out_init: kernel initialisers; None is fan-in (for queries: `init`).
+    weight_init, query_init, out_init: kernel initialisers; None is fan-in (for queries:
+      `weight_init`).
   """
 
   heads: int
@@ -44,17 +45,19 @@ class Attention(nn.Module):
   scale: float | None = None
   bias: bool = False
   dropout: float = 0.0
-  init: Initializer | None = None
+  weight_init: Initializer | None = None
   query_init: Initializer | None = None
   out_init: Initializer | None = None
 
   @nn.compact
   def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Aux]:
     """`[batch, length, embed]` → the same shape, and the cache with these tokens' keys."""
-    q_BLHK = _project(self, x_BLD, "query", self.heads, "heads", self.query_init or self.init)
+    q_BLHK = _project(
+      self, x_BLD, "query", self.heads, "heads", self.query_init or self.weight_init
+    )
     kv_heads = self.kv_heads or self.heads
-    k_BSGK = _project(self, x_BLD, "key", kv_heads, "kv_heads", self.init)
-    v_BSGK = _project(self, x_BLD, "value", kv_heads, "kv_heads", self.init)
+    k_BSGK = _project(self, x_BLD, "key", kv_heads, "kv_heads", self.weight_init)
+    v_BSGK = _project(self, x_BLD, "value", kv_heads, "kv_heads", self.weight_init)
     if self.position is not None:
       q_BLHK, k_BSGK = self.position.rotate(q_BLHK, k_BSGK, context.positions)
     keys, places, cache = (k_BSGK, v_BSGK), None, None
@@ -97,7 +100,7 @@ class CrossAttention(nn.Module):
   scale: float | None = None
   bias: bool = False
   dropout: float = 0.0
-  init: Initializer | None = None
+  weight_init: Initializer | None = None
   query_init: Initializer | None = None
   out_init: Initializer | None = None
 
@@ -107,13 +110,15 @@ class CrossAttention(nn.Module):
     source = context.source
     if source is None:
       raise ValueError("cross-attention needs a source: this decoder has no encoder")
-    q_BLHK = _project(self, x_BLD, "query", self.heads, "heads", self.query_init or self.init)
+    q_BLHK = _project(
+      self, x_BLD, "query", self.heads, "heads", self.query_init or self.weight_init
+    )
     if source.x is None:
       keys = context.cache
     else:
       keys = kv.KeyValue(
-        _project(self, source.x, "key", self.heads, "kv_heads", self.init),
-        _project(self, source.x, "value", self.heads, "kv_heads", self.init),
+        _project(self, source.x, "key", self.heads, "kv_heads", self.weight_init),
+        _project(self, source.x, "value", self.heads, "kv_heads", self.weight_init),
       )
     segments = context.segments
     if segments is None or context.cache is not None:  # one document a row
@@ -156,7 +161,7 @@ def _project(
 ) -> jax.Array:
   """`[batch, length, embed]` → `[batch, length, heads, head_dim]`."""
   dense = Dense(
-    (heads, part.head_dim), ("embed", axis, "head_dim"), bias=part.bias, init=init, name=name
+    (heads, part.head_dim), ("embed", axis, "head_dim"), bias=part.bias, weight_init=init, name=name
   )
   return constrain(dense(x), "batch", "length", axis, "head_dim")
 
@@ -165,7 +170,9 @@ def _output(part: Attention | CrossAttention, x_BLHK: jax.Array, width: int) -> 
   """`[batch, length, heads, head_dim]` → `[batch, length, embed]`."""
   x_BLHK = constrain(x_BLHK, "batch", "length", "heads", "head_dim")
   axes = ("heads", "head_dim", "embed")
-  return Dense((width,), axes, contract=2, bias=part.bias, init=part.out_init, name="out")(x_BLHK)
+  return Dense((width,), axes, contract=2, bias=part.bias, weight_init=part.out_init, name="out")(
+    x_BLHK
+  )
 
 
 def _dropout(part: Attention | CrossAttention, context: Context):

@@ -34,17 +34,19 @@ class DenseHead(nn.Module):
 
   Attributes:
     vocab: number of logits.
-    init: kernel initialiser; None is fan-in.
+    weight_init: kernel initialiser; None is fan-in.
   """
 
   vocab: int
-  init: Initializer | None = None
+  weight_init: Initializer | None = None
 
   @nn.compact
   def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
     """`[batch, length, embed]` → `[batch, length, vocab]`; `tokens` is not read."""
     del tokens
-    dense = Dense((self.vocab,), ("embed", "vocab"), init=self.init, name="logits_dense")
+    dense = Dense(
+      (self.vocab,), ("embed", "vocab"), weight_init=self.weight_init, name="logits_dense"
+    )
     return _logits(dense(x_BLD))
 
 
@@ -54,17 +56,19 @@ class MaskedHead(nn.Module):
   Attributes:
     norm: makes the norm, given `name`.
     activation: after the dense layer.
-    init: initialiser of the dense layer.
+    weight_init: initialiser of the dense layer.
   """
 
   norm: NormFactory
   activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu
-  init: Initializer = normal(0.02)
+  weight_init: Initializer = normal(0.02)
 
   @nn.compact
   def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
     """`[batch, length, embed]` → `[batch, length, vocab]`."""
-    dense = Dense((x_BLD.shape[-1],), ("embed", "mlp"), bias=True, init=self.init, name="dense")
+    dense = Dense(
+      (x_BLD.shape[-1],), ("embed", "mlp"), bias=True, weight_init=self.weight_init, name="dense"
+    )
     x_BLD = self.norm(name="norm")(self.activation(dense(x_BLD)))
     bias = declare(self, "bias", jax.nn.initializers.zeros, (tokens.vocab,), ("vocab",))
     return _logits(tokens.attend(x_BLD) + bias.astype(x_BLD.dtype)[None, None])

@@ -6,6 +6,7 @@ mixed precision is a matter of the whole model and no part carries a dtype.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -59,27 +60,68 @@ class Dense(nn.Module):
     axes: logical names of the kernel's axes, inputs first.
     contract: how many trailing axes of `x` are inputs.
     bias: whether to add a bias of shape `features`.
-    init: kernel initialiser; None is a fan-in truncated normal.
+    weight_init: kernel initialiser; None is a fan-in truncated normal.
   """
 
   features: tuple[int, ...]
   axes: tuple[str, ...]
   contract: int = 1
   bias: bool = False
-  init: Initializer | None = None
+  weight_init: Initializer | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     inputs = x.shape[x.ndim - self.contract :]
-    init = self.init or fan_in_of(self.contract)
+    init = self.weight_init or fan_in_of(self.contract)
     kernel = declare(self, "kernel", init, inputs + tuple(self.features), tuple(self.axes))
-    contracted = tuple(range(x.ndim - self.contract, x.ndim)), tuple(range(self.contract))
-    y = jax.lax.dot_general(x, kernel.astype(x.dtype), (contracted, ((), ())))
+    y = _dense(x, kernel.astype(x.dtype), self.contract)
     if self.bias:
       names = tuple(self.axes[self.contract :])
       bias = declare(self, "bias", jax.nn.initializers.zeros, tuple(self.features), names)
       y = y + jnp.expand_dims(bias.astype(x.dtype), tuple(range(y.ndim - bias.ndim)))
     return y
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _dense(x: jax.Array, kernel: jax.Array, contract: int) -> jax.Array:
+  contracted = tuple(range(x.ndim - contract, x.ndim)), tuple(range(contract))
+  return jax.lax.dot_general(x, kernel, (contracted, ((), ())))
+
+
+def _dense_forward(x: jax.Array, kernel: jax.Array, contract: int):
+  return _dense(x, kernel, contract), (x, kernel)
+
+
+def _dense_backward(contract: int, saved: tuple[jax.Array, jax.Array], g: jax.Array):
+  x, kernel = saved
+  # Without the barrier XLA computes what led to `g` twice, once in transposed order.
+  x, g = jax.lax.optimization_barrier((x, g))
+  features = kernel.ndim - contract
+  over = tuple(range(g.ndim - features, g.ndim)), tuple(range(contract, kernel.ndim))
+  return jax.lax.dot_general(g, kernel, (over, ((), ()))), _weight_gradient(x, g, contract)
+
+
+_dense.defvjp(_dense_forward, _dense_backward)
+
+
+def _weight_gradient(x: jax.Array, g: jax.Array, inputs: int) -> jax.Array:
+  """The gradient of a kernel, summed over the leading axes: `[*inputs, *features]`.
+
+  XLA's CPU matmul transposes its left operand in memory and is slow where its result has to be
+  transposed too: so the narrower side stands left, and the barrier keeps XLA from swapping them.
+
+  Args:
+    x: `[..., *inputs]`.
+    g: `[..., *features]`.
+    inputs: how many axes `x` does not share with `g`.
+  """
+  shared = tuple(range(x.ndim - inputs))
+  dimensions = ((shared, shared), ((), ()))
+  if x.size <= g.size:
+    return jax.lax.optimization_barrier(jax.lax.dot_general(x, g, dimensions))
+  d_kernel = jax.lax.optimization_barrier(jax.lax.dot_general(g, x, dimensions))
+  features = d_kernel.ndim - inputs
+  return d_kernel.transpose(*range(features, d_kernel.ndim), *range(features))
 
 
 class Embed(nn.Module):
@@ -89,17 +131,17 @@ class Embed(nn.Module):
     vocab: number of rows.
     features: size of a vector.
     axes: logical names of the table's axes.
-    init: initialiser of the table.
+    weight_init: initialiser of the table.
   """
 
   vocab: int
   features: int
   axes: tuple[str, str] = ("vocab", "embed")
-  init: Initializer = normal(1.0)
+  weight_init: Initializer = normal(1.0)
 
   def setup(self) -> None:
     self.embedding = declare(
-      self, "embedding", self.init, (self.vocab, self.features), tuple(self.axes)
+      self, "embedding", self.weight_init, (self.vocab, self.features), tuple(self.axes)
     )
 
   def __call__(self, ids: jax.Array) -> jax.Array:
@@ -124,8 +166,7 @@ def _attend_forward(x: jax.Array, table: jax.Array):
 
 def _attend_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array):
   x, table = saved
-  # XLA's CPU matmul is twice as fast when the long axis of the result comes last.
-  d_table = jnp.einsum("...d,...v->dv", x, g).T
+  d_table = jnp.swapaxes(_weight_gradient(x, g, 1), 0, 1)
   return jnp.einsum("...v,vd->...d", g, table), d_table
 
 

@@ -22,7 +22,7 @@ class Mlp(nn.Module):
     gated: whether a second, linear projection multiplies the activated one.
     bias: whether the projections have biases.
     dropout: share of the hidden layer dropped in training.
-    init, out_init: kernel initialisers; None is fan-in.
+    weight_init, out_init: kernel initialisers; None is fan-in.
   """
 
   hidden: int
@@ -30,7 +30,7 @@ class Mlp(nn.Module):
   gated: bool = False
   bias: bool = False
   dropout: float = 0.0
-  init: Initializer | None = None
+  weight_init: Initializer | None = None
   out_init: Initializer | None = None
 
   @nn.compact
@@ -38,9 +38,9 @@ class Mlp(nn.Module):
     """`[batch, length, embed]` → the same shape."""
 
     def up(name: str) -> jax.Array:
-      return Dense((self.hidden,), ("embed", "mlp"), bias=self.bias, init=self.init, name=name)(
-        x_BLD
-      )
+      return Dense(
+        (self.hidden,), ("embed", "mlp"), bias=self.bias, weight_init=self.weight_init, name=name
+      )(x_BLD)
 
     if self.gated:
       h_BLF = self.activation(up("wi_0")) * up("wi_1")
@@ -48,5 +48,7 @@ class Mlp(nn.Module):
       h_BLF = self.activation(up("wi"))
     h_BLF = constrain(h_BLF, "batch", "length", "mlp")
     h_BLF = Dropout(self.dropout)(h_BLF, context.train)
-    out = Dense((x_BLD.shape[-1],), ("mlp", "embed"), bias=self.bias, init=self.out_init, name="wo")
+    out = Dense(
+      (x_BLD.shape[-1],), ("mlp", "embed"), bias=self.bias, weight_init=self.out_init, name="wo"
+    )
     return out(h_BLF), Aux()

@@ -64,7 +64,8 @@ class Card:
         ],
       ),
       "## Data",
-      f"`{self.split}`. The rates are those asked for; the shares are those of the examples drawn.",
+      f"`{self.split}`. The rates are those asked for. Shares, examples and tokens are those drawn"
+      " from each task, the inputs and what lies ready for the next steps included.",
       _table(
         ("task", "rate", "share", "examples", "tokens", "licence"),
         [self._task(name, facts) for name, facts in self.data.items()],

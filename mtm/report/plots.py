@@ -18,6 +18,7 @@ _HELD_OUT = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "osD^vP"
 _BAD = "#c1121f"
 _INK = "#30363d"
+_MANY = 50  # values from which on a curve is smoothed, and its first fall may leave the frame
 _DRAWN = 4000  # raw points at most: more are finer than a pixel
 
 
@@ -83,7 +84,7 @@ def _draw_train(axes: Any, steps: np.ndarray, losses: np.ndarray) -> list[Any]:
   thin = slice(None, None, -(-len(steps) // _DRAWN))
   axes.plot(steps[thin], _finite(losses)[thin], color=_TRAIN, alpha=0.28, lw=0.8)
   smooth = smoothed(losses)
-  label = _labelled("train" if len(steps) < 3 else "train, smoothed", smooth)
+  label = _labelled("train, smoothed" if len(steps) >= _MANY else "train", smooth)
   alone = "o" if len(steps) == 1 else ""
   axes.plot(steps[thin], smooth[thin], color=_TRAIN, lw=1.9, ms=5, marker=alone, label=label)
   bad = steps[~np.isfinite(losses)]
@@ -144,13 +145,15 @@ def _frame(axes: Any, shown: Sequence[tuple[np.ndarray, np.ndarray, bool]]) -> N
 
 
 def _limits(axes: Any, shown: Sequence[tuple[np.ndarray, np.ndarray, bool]]) -> None:
-  """Sets them so that the later 95 % of training and all held-out losses fit."""
+  """Sets them so that the later 95 % of long training and all held-out losses fit."""
   first = min(steps[0] for steps, _, _ in shown)
   last = max(steps[-1] for steps, _, _ in shown)
   margin = 0.02 * (last - first) or 1
   axes.set_xlim(first - margin, last + margin)
   late = first + 0.05 * (last - first)
-  kept = np.concatenate([losses[(steps >= late) | whole] for steps, losses, whole in shown])
+  kept = np.concatenate(
+    [losses[(steps >= late) | whole | (len(steps) < _MANY)] for steps, losses, whole in shown]
+  )
   kept = kept[np.isfinite(kept)]
   if len(kept):
     low, high = kept.min(), kept.max()
@@ -188,7 +191,7 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
   It shrinks to nothing towards the beginning, where losses fall fast, and skips what is not finite.
   """
-  width = len(values) // 50
+  width = len(values) // _MANY
   return _average(_average(np.asarray(values, np.float64), width), width)
 
 

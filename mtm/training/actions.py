@@ -6,7 +6,6 @@ An action is called after every step and decides itself whether it is due.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -14,7 +13,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from mtm.errors import UserError
 from mtm.training.checkpoint import Checkpoints
 from mtm.training.loop import Run
 from mtm.training.metrics import MetricsWriter
@@ -58,7 +56,6 @@ class Log:
   period: int
   flops: float | None = None
   peak: float | None = None
-  _last: tuple[float, float, int] = (0.0, 0.0, 0)
 
   def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
     rates = self._rates()
@@ -68,11 +65,11 @@ class Log:
       self.writer.write(step, "train", {**values, **rates, "tokens": self.run.tokens})
 
   def _rates(self) -> dict[str, float]:
-    """Over the steps of this process; nothing until the second step has been timed."""
+    """Over the steps of this process; the newest one is still in flight and does not count."""
     clock = self.run.clock
-    if not clock.steps or not clock.busy:
+    if clock.steps < 2:
       return {}
-    pace = clock.steps / clock.busy
+    pace = (clock.steps - 1) / clock.busy
     tokens = clock.tokens / (clock.steps + 1)
     rates = {
       "tokens_per_second": tokens * pace,
@@ -172,36 +169,6 @@ class Save:
       return
     run.sync()
     with run.clock.measure("checkpoints"):
-      data = from_all_hosts(run.batches.state())
-      self.checkpoints.save(run.state, {**self.record(run), "data": data})
+      self.checkpoints.save(run.state, {**self.record(run), "data": run.batches.state()})
       if run.last:
         self.checkpoints.wait()
-
-
-def from_all_hosts(state: Mapping[str, Any]) -> list[Any]:
-  """Every host's iterator state, in the order of hosts: a checkpoint holds them all."""
-  if jax.process_count() == 1:
-    return [dict(state)]
-  from jax.experimental import multihost_utils
-
-  text = np.frombuffer(json.dumps(state).encode(), np.uint8)
-  sizes = np.asarray(multihost_utils.process_allgather(np.int32(text.size))).reshape(-1)
-  padded = np.zeros(int(sizes.max()), np.uint8)
-  padded[: text.size] = text
-  rows = np.asarray(multihost_utils.process_allgather(padded))
-  return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
-
-
-def of_this_host(states: list[Any]) -> Any:
-  """The state that this host saved.
-
-  Raises:
-    UserError: the checkpoint was written by another number of hosts.
-  """
-  if len(states) != jax.process_count():
-    raise UserError(
-      f"the checkpoint holds the data position of {len(states)} hosts and this run has"
-      f" {jax.process_count()}: use as many hosts, or start from its parameters with"
-      " --gin.INITIAL_CHECKPOINT_PATH=..."
-    )
-  return states[jax.process_index()]

@@ -22,6 +22,8 @@ from mtm.types import Params
 
 DIRECTORY = "checkpoints"
 _ITEMS = ("params", "training", "record")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_GO_BACK = "remove that step to go on from the one before it"
 
 
 class Checkpoints:
@@ -43,7 +45,11 @@ class Checkpoints:
     with _told(self.directory):
       self.directory.mkdir(parents=True, exist_ok=True)
       _refuse_foreign(self.directory)
-      options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+      options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        enable_async_checkpointing=True,
+        cleanup_tmp_directories=True,  # what a killed run or a full disk left half-written
+      )
       self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=_ITEMS)
 
   def latest(self) -> int | None:
@@ -58,14 +64,12 @@ class Checkpoints:
     """
     import orbax.checkpoint as ocp
 
-    rest = {"step": state.step, "opt_state": state.opt_state, "rng": state.rng,
-            "extra": dict(state.extra)}  # fmt: skip
     with _told(self.directory):
       self._manager.save(
         int(state.step),
         args=ocp.args.Composite(
           params=ocp.args.StandardSave(state.params),
-          training=ocp.args.StandardSave(rest),
+          training=ocp.args.StandardSave(_all_but_params(state)),
           record=ocp.args.JsonSave(dict(record)),
         ),
       )
@@ -102,6 +106,8 @@ def find(path: str | Path) -> Path:
     raise UserError(f"checkpoint {path} does not exist{near}")
   if (path / "params").is_dir():
     return path
+  if path.parent.name == DIRECTORY:
+    raise UserError(f"checkpoint {path} is damaged: it has no params; {_GO_BACK}")
   home = path if path.name == DIRECTORY else path / DIRECTORY
   steps = sorted(int(p.name) for p in home.glob("*") if p.name.isdigit()) if home.is_dir() else []
   if not steps:
@@ -119,9 +125,7 @@ def shapes(path: str | Path) -> dict[str, Any]:
     UserError: no checkpoint there, or a damaged one.
   """
   where = find(path)
-  with _told(where), _reader() as reader:
-    tree = reader.metadata(where).item_metadata["params"].tree
-  return jax.tree.map(lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype), tree)
+  return _saved_shapes(where, "params")
 
 
 def restore(path: str | Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -138,9 +142,9 @@ def restore(path: str | Path, abstract: TrainState) -> tuple[TrainState, dict[st
 
   where = find(path)
   _check_params(where, abstract.params)
-  rest = {"step": abstract.step, "opt_state": abstract.opt_state, "rng": abstract.rng,
-          "extra": dict(abstract.extra)}  # fmt: skip
-  with _told(where), _reader() as reader:
+  rest = _all_but_params(abstract)
+  _check_training(where, rest)
+  with _told(where), _reader(*_ITEMS) as reader:
     got = reader.restore(
       where,
       args=ocp.args.Composite(
@@ -166,7 +170,7 @@ def restore_params(path: str | Path, abstract: Params) -> Params:
 
   where = find(path)
   _check_params(where, abstract)
-  with _told(where), _reader() as reader:
+  with _told(where), _reader("params") as reader:
     wanted = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
     return reader.restore(where, args=wanted)["params"]
 
@@ -182,13 +186,40 @@ def record(path: str | Path) -> dict[str, Any]:
     return json.loads((where / "record" / "metadata").read_text())
 
 
-def _reader() -> Any:
-  """Reads one step's directory, wherever it lies."""
+def _all_but_params(state: TrainState) -> dict[str, Any]:
+  """What the item `training` holds."""
+  return {"step": state.step, "opt_state": state.opt_state, "rng": state.rng,
+          "extra": dict(state.extra)}  # fmt: skip
+
+
+def _reader(*items: str) -> Any:
+  """Reads these items of one step's directory, wherever it lies, and looks at no other."""
   import orbax.checkpoint as ocp
 
   tree = ocp.StandardCheckpointHandler
-  items = {"params": tree(), "training": tree(), "record": ocp.JsonCheckpointHandler()}
-  return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**items))
+  known = {"params": tree, "training": tree, "record": ocp.JsonCheckpointHandler}
+  return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**{name: known[name]() for name in items}))
+
+
+def _saved_shapes(where: Path, item: str) -> Any:
+  """The tree of an item as `ShapeDtypeStruct`s; tuples come back as lists or dicts."""
+  with _told(where), _reader(item) as reader:
+    metadata = reader.metadata(where).item_metadata[item]
+    if metadata is None:
+      raise UserError(f"checkpoint {where} is damaged: it has no {item}; {_GO_BACK}")
+  return jax.tree.map(lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype), metadata.tree)
+
+
+def _check_training(where: Path, abstract: dict[str, Any]) -> None:
+  """Raises UserError where the optimizer's state cannot be that of this run's optimizer."""
+  theirs, ours = _saved_shapes(where, "training"), abstract
+  counts = [sorted(tuple(x.shape) for x in jax.tree.leaves(tree)) for tree in (theirs, ours)]
+  if counts[0] != counts[1]:
+    raise UserError(
+      f"checkpoint {where} holds the state of another optimizer ({len(counts[0])} arrays there,"
+      f" {len(counts[1])} here): use the gin files it was trained with, or take only its parameters"
+      " with --gin.INITIAL_CHECKPOINT_PATH and another MODEL_DIR"
+    )
 
 
 def _check_params(where: Path, abstract: Params) -> None:
@@ -229,15 +260,19 @@ def _told(where: Path) -> Iterator[None]:
     yield
   except UserError:
     raise
+  except FileNotFoundError as error:
+    raise UserError(
+      f"checkpoint {where} is damaged: {error.filename} is gone; {_GO_BACK}"
+    ) from error
   except OSError as error:
-    if error.errno == errno.ENOSPC:
+    if error.errno in _NO_SPACE:
       raise UserError(f"the disk of {where} is full: free some space and run again") from error
     raise UserError(f"cannot use {where}: {error.strerror or error}") from error
   except Exception as error:
     reason = " ".join(str(error).split())
-    if "No space left" in reason or "RESOURCE_EXHAUSTED" in reason:
+    if any(sign in reason for sign in ("No space left", "RESOURCE_EXHAUSTED", "File too large")):
       raise UserError(f"the disk of {where} is full: free some space and run again") from error
     raise UserError(
-      f"checkpoint {where} is damaged or not mtm's ({type(error).__name__}: {reason[:200]}): remove"
-      " that step to go on from the one before it"
+      f"checkpoint {where} is damaged or not mtm's ({type(error).__name__}: {reason[:200]});"
+      f" {_GO_BACK}"
     ) from error

@@ -98,8 +98,8 @@ def rsqrt(base_learning_rate: float = 1.0, warmup_steps: int = 10_000) -> Schedu
   The learning rate is flat, not rising, over the first `warmup_steps`.
   """
   _check("rsqrt", 1, warmup_steps=warmup_steps)
-  return lambda step: base_learning_rate / jnp.sqrt(
-    jnp.maximum(jnp.asarray(step, jnp.float32), warmup_steps)
+  return lambda step: (
+    base_learning_rate / jnp.sqrt(jnp.maximum(jnp.asarray(step, jnp.float32), warmup_steps))
   )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -50,9 +51,16 @@ def only_inputs(model: Any, batch: dict[str, np.ndarray]) -> dict[str, np.ndarra
   return {name: batch[name] for name in model.inputs}
 
 
-def spread(params: Any, seed: int = 3) -> Any:
-  """Parameters with noise on each, so that zeros and ones of fresh ones hide nothing."""
-  leaves, form = jax.tree.flatten(params)
-  rng = np.random.default_rng(seed)
-  noisy = [p + 0.2 * rng.normal(size=p.shape).astype(np.float32) for p in leaves]
-  return jax.tree.unflatten(form, noisy)
+def parameters(init: Any, *args: Any) -> Any:
+  """Random parameters with the shapes that `init(key, *args)` gives, made by numpy.
+
+  Noise on each, so that the zeros and ones of fresh ones hide nothing; and nothing is compiled.
+  """
+  shapes = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0), *args))
+  rng = np.random.default_rng(3)
+
+  def make(path: Any, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+    centre = 1.0 if path[-1].key == "scale" else 0.0
+    return (centre + 0.3 * rng.normal(size=shape.shape)).astype(np.float32)
+
+  return jax.tree_util.tree_map_with_path(make, shapes)

@@ -12,7 +12,7 @@ import pytest
 from mtm import axes
 from mtm.errors import UserError
 from mtm.types import Model
-from tests.contracts.discovered import batch_for, examples, only_inputs, spread
+from tests.contracts.discovered import batch_for, examples, only_inputs, parameters
 
 FAMILIES = examples("mtm.families")
 each = pytest.mark.parametrize("build", FAMILIES)
@@ -52,7 +52,7 @@ def test_init_depends_on_the_key_and_on_shapes_only(build: Build) -> None:
 def test_logits_are_finite_float32_and_do_not_depend_on_padding_rows(build: Build) -> None:
   model = build(dtype="bfloat16")
   batch = batch_for(model)
-  params = jax.jit(model.init)(jax.random.key(0), batch)
+  params = parameters(model.init, batch)
   output = jax.jit(model.apply)(params, batch)
   rows, length = batch[model.inputs[-1]].shape
   assert output.logits.shape == (rows, length, model.vocab_size)
@@ -68,7 +68,7 @@ def test_logits_are_finite_float32_and_do_not_depend_on_padding_rows(build: Buil
 def test_dropout_follows_its_key_and_is_off_in_evaluation(build: Build) -> None:
   model, plain = build(dropout=0.5), build(dropout=0.0)
   batch = batch_for(model)
-  params = spread(jax.jit(model.init)(jax.random.key(0), batch))
+  params = parameters(model.init, batch)
   train = jax.jit(lambda key: model.apply(params, batch, rng=key, train=True).logits)
   one, again, other = (train(jax.random.key(seed)) for seed in (0, 0, 1))
   np.testing.assert_array_equal(one, again)
@@ -81,7 +81,7 @@ def test_dropout_follows_its_key_and_is_off_in_evaluation(build: Build) -> None:
 def test_every_parameter_gets_a_gradient(build: Build) -> None:
   model = build()
   batch = batch_for(model)
-  params = spread(jax.jit(model.init)(jax.random.key(0), batch))
+  params = parameters(model.init, batch)
   weights = np.random.default_rng(0).normal(size=(model.vocab_size,)).astype(np.float32)
 
   def total(params: Any) -> jax.Array:
@@ -112,7 +112,7 @@ def test_a_missing_feature_and_a_long_sequence_are_told(build: Build) -> None:
 def test_cached_is_uncached_or_refused(build: Build) -> None:
   model = build()
   batch = batch_for(model, length=6)
-  params = spread(jax.jit(model.init)(jax.random.key(0), batch))
+  params = parameters(model.init, batch)
   if "decoder_input_tokens" not in model.inputs:
     with pytest.raises(UserError, match="cannot decode"):
       model.empty_cache(2, 8)

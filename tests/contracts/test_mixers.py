@@ -19,7 +19,7 @@ from mtm.parts.patterns.causal import Causal
 from mtm.parts.patterns.window import Window
 from mtm.parts.positions.rotary import Rotary
 from mtm.parts.positions.t5_bias import T5Bias
-from tests.contracts.discovered import examples, spread
+from tests.contracts.discovered import examples, parameters
 
 B, L, D = 2, 7, 16
 
@@ -42,8 +42,7 @@ def setting(module: nn.Module) -> tuple[Any, jax.Array, Context]:
   """Parameters, an input and its context."""
   x = jnp.asarray(np.random.default_rng(0).normal(size=(B, L, D)), jnp.float32)
   context = Context(jnp.tile(jnp.arange(L)[None], (B, 1)))
-  params = nn.meta.unbox(module.init(jax.random.key(0), x, context)["params"])
-  return {"params": spread(params)}, x, context
+  return parameters(module.init, x, context), x, context
 
 
 def influence(module: nn.Module, context: Context, params: Any, x: jax.Array) -> np.ndarray:
@@ -107,7 +106,7 @@ def test_cross_attention_sees_its_own_source_document_only() -> None:
   def context(source: jax.Array) -> Context:
     return Context(jnp.zeros((1, 6), int), segments[0], source=Source(source, segments[1]))
 
-  params = module.init(jax.random.key(0), x, context(source))
+  params = parameters(module.init, x, context(source))
   jacobian = jax.jacrev(lambda s: module.apply(params, x, context(s))[0][0])(source)[:, :, 0]
   by = jnp.max(jnp.abs(jacobian), axis=(1, 3))  # [6, 8]
   same = segments[0][0][:, None] == segments[1][0][None]
@@ -122,7 +121,7 @@ def test_cross_attention_remembers_its_source() -> None:
   positions = jnp.tile(jnp.arange(4)[None], (B, 1))
   module = CrossAttention(2, 8)
   context = Context(positions, source=Source(source, real))
-  params = module.init(jax.random.key(0), x, context)
+  params = parameters(module.init, x, context)
   whole, _ = module.apply(params, x, context)
   cache = module.empty_cache(B, 4, 5, jnp.float32)
   first = Context(positions[:, :1], source=Source(source, real), cache=cache)

@@ -17,7 +17,7 @@ from mtm.families.gpt2 import gpt2
 from mtm.families.t5 import t5
 from mtm.objectives._base import TokenObjective
 from mtm.types import Batch, Sums
-from tests.contracts.discovered import examples, features, spread
+from tests.contracts.discovered import examples, features, parameters
 
 each = pytest.mark.parametrize("objective", examples("mtm.objectives"))
 VOCAB = 40
@@ -35,7 +35,7 @@ def setting(name: str) -> tuple[Any, Any]:
   """A model that reads what this objective's preprocessor makes, and its parameters."""
   model = MODELS[name]()
   batch = {n: np.zeros((1, 8), np.int32) for n in model.inputs}
-  return model, spread(jax.jit(model.init)(jax.random.key(0), batch))
+  return model, parameters(model.init, batch)
 
 
 def of(objective: TokenObjective) -> tuple[Any, Any]:

@@ -28,9 +28,7 @@ def labels(queries: int, keys: int, seed: int = 0) -> dict[str, tuple[np.ndarray
 def seen(pattern: Pattern, queries: int, keys: int, seed: int = 0) -> np.ndarray:
   """`[2, queries, keys]`."""
   places = jnp.arange(queries), jnp.arange(keys)
-  pairs = {
-    n: (jnp.asarray(a), jnp.asarray(b)) for n, (a, b) in labels(queries, keys, seed).items()
-  }
+  pairs = {n: (jnp.asarray(a), jnp.asarray(b)) for n, (a, b) in labels(queries, keys, seed).items()}
   return np.broadcast_to(visible(pattern, *places, pairs), (2, queries, keys))
 
 

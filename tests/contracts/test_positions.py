@@ -24,7 +24,7 @@ from mtm.parts.patterns.causal import Causal
 from mtm.parts.positions import Position
 from mtm.parts.stack import Block, Stack
 from mtm.parts.transformer import Decoder, Tower
-from tests.contracts.discovered import examples, spread
+from tests.contracts.discovered import examples, parameters
 
 each = pytest.mark.parametrize("position", examples("mtm.parts.positions"))
 EMBED, VOCAB, LENGTH = 24, 19, 12
@@ -38,16 +38,14 @@ def model_with(position: Position, in_tower: bool) -> tuple[Model, Any]:
   heads = getattr(position, "heads", 4)
   embed = getattr(position, "features", EMBED)
   block = Block(
-    mixer=Attention(
-      heads, 4, pattern=Causal(), position=None if in_tower else position.clone()
-    ),
+    mixer=Attention(heads, 4, pattern=Causal(), position=None if in_tower else position.clone()),
     channel=None,
     norm=RMSNorm,
   )
   tower = Tower(Stack((block,), 1), position=position.clone() if in_tower else Position())
   model = Model(Decoder(Embed(VOCAB, embed), tower, TiedHead()), ("decoder_input_tokens",), VOCAB)
   batch = {"decoder_input_tokens": np.zeros((1, LENGTH), np.int32)}
-  return model, spread(model.init(jax.random.key(0), batch))
+  return model, parameters(model.init, batch)
 
 
 def ids(rows: int = 2) -> np.ndarray:
@@ -129,9 +127,9 @@ def test_bias_is_a_function_of_differences(position: Position) -> None:
 
 
 def test_no_position_at_all_sees_no_order() -> None:
-  assert all(
-    field.name in ("parent", "name") for field in dataclasses.fields(Position)
-  ), "the base of all schemes has no fields"
+  assert all(field.name in ("parent", "name") for field in dataclasses.fields(Position)), (
+    "the base of all schemes has no fields"
+  )
   model, params = model_with(Position(), in_tower=True)
   tokens = ids()
   swapped = tokens.copy()

@@ -94,9 +94,7 @@ def check(model: Any, objective: TokenObjective, arrays: Any, rows: list[Row], b
   np.testing.assert_allclose(loss, arrays["loss"], rtol=1e-6)
   wanted = tree(arrays, "grad", rows)
   # Gradients of the summed loss reach 10; single entries cancel to rounding.
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-5), grads, wanted
-  )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-5), grads, wanted)
 
 
 def decoder_batch(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

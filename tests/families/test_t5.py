@@ -75,15 +75,16 @@ def test_loss_and_gradients_are_those_of_t5x(case: Case) -> None:
 
   @jax.jit
   def run(params: Any) -> Any:
-    return jax.value_and_grad(lambda p: objective.loss(case.model.apply, p, case.batch).loss)(params)
+    def loss(params: Any) -> Any:
+      return objective.loss(case.model.apply, params, case.batch).loss
+
+    return jax.value_and_grad(loss)(params)
 
   loss, grads = run(case.params)
   np.testing.assert_allclose(loss, case.arrays["loss"], rtol=1e-6)
   wanted = t5x_names.tree(case.arrays, "grad")
   # Gradients of a sum over 22 tokens reach 10; single entries cancel to rounding.
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-5), grads, wanted
-  )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-5), grads, wanted)
 
 
 def test_scores_are_those_of_t5x(case: Case) -> None:

@@ -80,6 +80,14 @@ def test_all_held_out_losses_and_late_training_lie_in_the_frame(
   assert low < min(row["loss"] for row in _rows()) and high > 11.0
 
 
+def test_a_short_run_is_shown_whole_and_as_it_is(tmp_path: Path, drawn: list[Any]) -> None:
+  rows = _rows(49)
+  plots.loss_curve(rows, tmp_path / "loss.png")
+  line = _line(drawn[0], "train: ")
+  np.testing.assert_array_equal(line.get_ydata(), [row["loss"] for row in rows])
+  assert drawn[0].get_ylim()[1] > rows[0]["loss"]
+
+
 def test_the_token_axis_puts_tokens_at_their_steps(tmp_path: Path, drawn: list[Any]) -> None:
   rows = [{**row, "tokens": row["step"] ** 2} for row in _rows(100)]  # any growing relation
   plots.loss_curve(rows, tmp_path / "loss.png")

@@ -43,7 +43,10 @@ def test_scale_stays_between_one_and_the_largest():
 def test_unscaled_gradient_of_the_scaled_loss_is_exactly_the_gradient():
   scale = LossScale()
   x = jnp.asarray(np.random.default_rng(0).normal(size=5), jnp.float32)
-  loss = lambda x: jnp.sum(jnp.square(x))
+
+  def loss(x):
+    return jnp.sum(jnp.square(x))
+
   found = scale.unscale(jax.grad(lambda x: scale.scale(loss(x)))(x))
   np.testing.assert_array_equal(found, jax.grad(loss)(x))  # powers of two round nothing
 
@@ -64,8 +67,9 @@ def test_a_gradient_too_small_for_float16_survives_by_scaling():
 def test_the_state_keeps_its_types_so_that_the_step_compiles_once():
   made = jax.jit(lambda: LossScale(1024.0, period=5))()
   after = jax.jit(lambda s: s.update(YES))(made)
-  types = lambda s: [(x.dtype, x.weak_type) for x in jax.tree.leaves(s)]
-  assert types(made) == types(after) == [(jnp.float32, False), (jnp.int32, False)]
+  for state in (made, after):
+    types = [(x.dtype, x.weak_type) for x in jax.tree.leaves(state)]
+    assert types == [(jnp.float32, False), (jnp.int32, False)]
   assert after.period == 5
 
 

@@ -20,10 +20,8 @@ TOLERANCE = 1e-5
 QUICK = {
   ("gpt2", "data=8"),
   ("gpt2", "fsdp=8"),
-  ("gpt2", "data=2 tensor=4"),
-  ("llama", "data=2 fsdp=2 tensor=2"),
   ("t5", "data=2 fsdp=2 tensor=2"),
-  ("bert", "data=2 tensor=4"),
+  ("llama", "data=2 tensor=4"),
 }
 
 
@@ -33,6 +31,14 @@ def first_step(trainer, batch):
   params = jax.device_get(state.params)
   state, sums = trainer.train_step(state, trainer.plan.put_batch(batch))
   return params, jax.device_get(state.opt_state[0].trace), jax.device_get(sums.means())
+
+
+def norm(tree):
+  return float(np.sqrt(sum(np.sum(np.square(x, dtype=np.float64)) for x in jax.tree.leaves(tree))))
+
+
+def distance(a, b):
+  return norm(jax.tree.map(np.subtract, a, b))
 
 
 @functools.cache
@@ -55,9 +61,8 @@ def test_a_mesh_changes_neither_parameters_nor_dropout_nor_loss_nor_gradient(fam
   jax.tree.map(np.testing.assert_array_equal, got_params, params)
   # Dropout is on: one different bit of a mask would move the loss by far more than this.
   np.testing.assert_allclose(got_means["loss"], means["loss"], rtol=TOLERANCE)
-  error = optax.tree.norm(jax.tree.map(np.subtract, got_gradient, gradient))
-  assert error <= TOLERANCE * optax.tree.norm(gradient)
-  assert got_means["gradient_norm"] == pytest.approx(optax.tree.norm(gradient), rel=TOLERANCE)
+  assert distance(got_gradient, gradient) <= TOLERANCE * norm(gradient)
+  assert float(got_means["gradient_norm"]) == pytest.approx(norm(gradient), rel=TOLERANCE)
 
 
 def test_dropout_is_on_in_training_and_moves_the_loss_far_more_than_the_tolerance():
@@ -92,7 +97,7 @@ def test_evaluation_is_a_mean_over_tokens_not_over_batches():
   batches = [tiny.batch("gpt2", seed=seed) for seed in range(3)]
   loss = weight = 0.0
   for batch in batches:
-    sums = one.eval_step(params, batch)
+    sums = one.evaluator.step(params, batch)
     loss, weight = loss + float(sums.loss), weight + float(sums.weight)
   means = one.evaluate(params, batches)
   assert means["loss"] == pytest.approx(loss / weight, rel=1e-6)
@@ -128,31 +133,17 @@ class TestFsdp:
     total = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(trainer.shapes))
     assert compiled.memory_analysis().argument_size_in_bytes < total / 6
 
-  def test_a_step_leaves_every_array_where_it_was(self):
+  def test_a_step_donates_its_state_leaves_arrays_where_they_were_and_compiles_once(self):
     trainer = tiny.trainer(plan=tiny.on({"data": 1, "fsdp": 8}), optimizer=optax.adam(1e-3))
-    state, sums = trainer.train_step(trainer.create(), trainer.plan.put_batch(tiny.batch("gpt2")))
-    where = jax.tree.map(lambda x: x.sharding, state)
-    jax.tree.map(
-      lambda got, wanted, x: np.testing.assert_(got.is_equivalent_to(wanted, x.ndim)),
-      where, trainer.shardings, state,
-    )  # fmt: skip
+    batch = trainer.plan.put_batch(tiny.batch("gpt2"))
+    before = trainer.create()
+    state, sums = trainer.train_step(before, batch)
+    assert all(x.is_deleted() for x in jax.tree.leaves((before.params, before.opt_state)))
+    for x, where in zip(jax.tree.leaves(state), jax.tree.leaves(trainer.shardings), strict=True):
+      assert x.sharding.is_equivalent_to(where, x.ndim)
     assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(sums))
-
-
-def test_the_state_given_to_a_step_is_donated():
-  trainer = tiny.trainer()
-  before = trainer.create()
-  after, _ = trainer.train_step(before, trainer.plan.put_batch(tiny.batch("gpt2")))
-  assert all(x.is_deleted() for x in jax.tree.leaves(before.params))
-  assert not any(x.is_deleted() for x in jax.tree.leaves(after))
-
-
-def test_a_second_step_does_not_compile_again():
-  trainer = tiny.trainer(optimizer=optax.adam(1e-3))
-  state, batch = trainer.create(), trainer.plan.put_batch(tiny.batch("gpt2"))
-  for _ in range(3):
-    state, _ = trainer.train_step(state, batch)
-  assert trainer.train_step._cache_size() == 1
+    trainer.train_step(state, batch)
+    assert trainer.train_step._cache_size() == 1
 
 
 def test_microbatches_on_a_mesh_equal_the_whole_batch_on_one_device():
@@ -161,15 +152,14 @@ def test_microbatches_on_a_mesh_equal_the_whole_batch_on_one_device():
   cut = tiny.trainer(plan=plan, dropout=0.0, microbatches=4)
   _, gradient, means = first_step(one, tiny.batch("gpt2"))
   _, got, got_means = first_step(cut, tiny.batch("gpt2"))
-  error = optax.tree.norm(jax.tree.map(np.subtract, got, gradient))
-  assert error <= TOLERANCE * optax.tree.norm(gradient)
-  assert got_means["loss"] == pytest.approx(means["loss"], rel=TOLERANCE)
+  assert distance(got, gradient) <= TOLERANCE * norm(gradient)
+  np.testing.assert_allclose(got_means["loss"], means["loss"], rtol=TOLERANCE)
 
 
 def test_microbatches_too_small_for_the_mesh_are_refused():
   trainer = tiny.trainer(plan=tiny.on({"data": 8}), microbatches=4)
   with pytest.raises(LayoutError, match="'data' of size 8 does not divide 'batch' = 4"):
-    trainer.train_step(trainer.create(), trainer.plan.put_batch(tiny.batch("gpt2")))
+    trainer.train_step.lower(trainer.abstract, trainer.batch)
 
 
 def test_seeds_decide_parameters_and_dropout():
@@ -177,7 +167,5 @@ def test_seeds_decide_parameters_and_dropout():
   params, gradient, _ = first_step(base, batch)
   again = first_step(tiny.trainer(), batch)
   jax.tree.map(np.testing.assert_array_equal, again[:2], (params, gradient))
-  other, _, _ = first_step(dataclasses.replace(base, seed=4), batch)
-  assert not np.array_equal(
-    other["tokens"]["embedding"], params["tokens"]["embedding"]
-  ), "another seed, the same parameters"
+  other = dataclasses.replace(base, seed=4).create().params
+  assert not np.array_equal(other["tokens"]["embedding"], params["tokens"]["embedding"])

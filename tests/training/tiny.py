@@ -1,4 +1,4 @@
-"""The smallest model of each family, batches for it, and a trainer: what tests of training share."""
+"""The smallest model of each family, batches and trainers: what tests of training share."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def on(sizes: Mapping[str, int], **rules: tuple[MeshAxes, MeshAxes]) -> Plan:
 
 
 def batch(family: str, rows: int = ROWS, seed: int = 0) -> dict[str, np.ndarray]:
-  """Random tokens `[rows, LENGTH]`; each row has a padding of its own length, some have no target."""
+  """Random tokens `[rows, LENGTH]`, each row with its own padding; some rows have no target."""
   draw = np.random.default_rng(seed)
   sides = {"t5": ("encoder", "decoder"), "bert": ("encoder",)}.get(family, ("decoder",))
   real = draw.integers(0, LENGTH + 1, rows)

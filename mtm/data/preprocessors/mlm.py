@@ -57,8 +57,8 @@ class MaskedLM(Preprocessor):
 
   def _masked(self, ids: np.ndarray, tokens: Tokens, rng: np.random.Generator) -> Columns:
     """Inputs, targets and weights of one piece, `[length]` each."""
-    text = ~np.isin(ids, tokens.special)
-    chosen = self._chosen(ids, np.flatnonzero(text), tokens, rng)
+    text = np.flatnonzero(~_is_special(tokens.vocab_size, tokens.special)[ids])
+    chosen = self._chosen(ids, text, tokens, rng)
     inputs = ids.astype(np.int32)
     luck = rng.random(len(chosen))
     mask = tokens.vocab_size - 1 if self.mask_id is None else self.mask_id
@@ -91,6 +91,12 @@ class MaskedLM(Preprocessor):
       if wanted <= 0:
         break
     return np.concatenate(chosen)
+
+
+@functools.lru_cache(maxsize=16)
+def _is_special(vocab_size: int, special: tuple[int, ...]) -> np.ndarray:
+  """bool `[vocab_size]`."""
+  return np.isin(np.arange(vocab_size), special)
 
 
 @functools.lru_cache(maxsize=16)

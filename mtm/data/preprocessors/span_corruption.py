@@ -61,6 +61,12 @@ def noise_counts(length: int, density: float, mean_span: float) -> tuple[int, in
   return noise, max(int(np.round(np.float32(noise) / np.float32(mean_span))), 1)
 
 
+def _taken(length: int, density: float, mean_span: float) -> tuple[int, int]:
+  """Inputs and targets that `length` tokens become, ends included."""
+  noise, spans = noise_counts(length, density, mean_span)
+  return length - noise + spans + 1, noise + spans + 1
+
+
 def noise_mask(
   length: int, density: float, mean_span: float, rng: np.random.Generator
 ) -> np.ndarray:
@@ -138,11 +144,14 @@ def build(objective: Any, lengths: Mapping[str, int]) -> SpanCorruption:
     )
   inputs, targets = length_of(lengths, "inputs"), length_of(lengths, "targets")
   piece, needed = piece_length(inputs, density, span)
-  noise, spans = noise_counts(piece, density, span)
-  if targets < max(needed, noise + spans + 1) or piece - noise + spans + 1 > inputs:
+  # The helper of T5 allows tiny pieces no span, and its masks have one.
+  while piece > 1 and _taken(piece, density, span)[0] > inputs:
+    piece -= 1
+  needed = max(needed, _taken(piece, density, span)[1])
+  if inputs < 2 or targets < needed:
     raise UserError(
-      f"task_feature_lengths: span corruption of inputs of {inputs} tokens needs targets of at "
-      f"least {max(needed, noise + spans + 1)}, not {targets}, and inputs of at least 4"
+      f"task_feature_lengths: span corruption with inputs of {max(inputs, 2)} tokens needs targets "
+      f"of at least {needed}, not {inputs} and {targets}"
     )
   layout = Layout(
     {"encoder": inputs, "decoder": targets}, ("encoder_input_tokens", "decoder_target_tokens")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,10 @@ Files = Mapping[str, StrPath | Sequence[StrPath]]  # split → file or files
 Fields = Mapping[str, str]  # feature → field
 Reader = Callable[[StrPath, Fields], Iterator[dict[str, str]]]
 Metric = Callable[..., Mapping[str, Any]]
+
+# Splits up to this size are read at once: what is wrong with a line is then told before anything
+# starts, and without the tracebacks that TensorFlow logs when a generator under it fails.
+HELD_BYTES = 64 * 2**20
 
 _ours: set[str] = set()  # tasks that this module registered: those may be registered again
 
@@ -242,15 +247,30 @@ class _Files:
   read: Reader
   fields: Fields
 
+  @property
+  def label(self) -> str:
+    """The names of the files."""
+    return ", ".join(str(path) for split in self.files for path in self.paths(split))
+
+  def paths(self, split: str) -> list[StrPath]:
+    """The files of a split."""
+    given = self.files[split]
+    return [given] if isinstance(given, str | os.PathLike) else list(given)
+
+  def size(self, split: str) -> int:
+    """Bytes of a split; a missing file, which the reader tells about, counts 0."""
+    known = [path for path in map(pathlib.Path, self.paths(split)) if path.is_file()]
+    return sum(path.stat().st_size for path in known)
+
   def __call__(self, split: str) -> Iterator[dict[str, str]]:
-    paths = self.files[split]
     count = 0
-    for path in [paths] if isinstance(paths, str | pathlib.PurePath) else paths:
+    for path in self.paths(split):
       for record in self.read(path, self.fields):
         count += 1
         yield record
     if not count:
-      raise UserError(f"{paths}: no examples in it for the split {split!r} of task {self.name!r}")
+      names = ", ".join(map(str, self.paths(split)))
+      raise UserError(f"{names}: no examples in it for the split {split!r} of task {self.name!r}")
 
 
 def _register(
@@ -275,11 +295,16 @@ def _register(
       raise UserError(f"a task or mixture {name!r} is registered already: choose another name")
     if name in known:
       seqio().TaskRegistry.remove(name)
+    origin = _records.Origin(records, list(files), list(fields), records.label)
+
+    def dataset(split: str) -> Any:
+      return (origin.held if records.size(split) <= HELD_BYTES else origin.streamed)(split)
+
     feature = seqio().Feature(_seqio_vocabulary(vocabulary), add_eos=True)
     try:
       seqio().TaskRegistry.add(
         name,
-        source=_records.source(records, list(files), list(fields)),
+        source=_records.source(origin, dataset),
         preprocessors=[seqio().preprocessors.tokenize, seqio().preprocessors.append_eos],
         output_features={key: feature for key in fields},
         metric_fns=list(metrics),
@@ -298,6 +323,6 @@ def _seqio_vocabulary(vocabulary: Any) -> Any:
 
   if vocabulary is None:
     return lazy_seqio(stdlib.vocabulary)
-  if isinstance(vocabulary, str | pathlib.PurePath):
+  if isinstance(vocabulary, str | os.PathLike):
     return SentencePiece(str(vocabulary)).to_seqio()
   return vocabulary.to_seqio() if hasattr(vocabulary, "to_seqio") else vocabulary

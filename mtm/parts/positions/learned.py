@@ -13,17 +13,17 @@ class Learned(Position):
     length: the longest sequence.
     features: embedding size.
     offset: added to the position before the look-up (RoBERTa and BART start at 2).
-    init: initialiser of the table.
+    weight_init: initialiser of the table.
   """
 
   length: int
   features: int
   offset: int = 0
-  init: Initializer = normal(0.02)
+  weight_init: Initializer = normal(0.02)
 
   def setup(self) -> None:
     self.table = Embed(
-      self.length + self.offset, self.features, ("abspos_buckets", "embed"), self.init
+      self.length + self.offset, self.features, ("abspos_buckets", "embed"), self.weight_init
     )
 
   def embed(self, x, positions):

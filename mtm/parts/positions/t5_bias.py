@@ -19,18 +19,22 @@ class T5Bias(Position):
     bidirectional: whether keys after the query have buckets of their own (encoders).
     buckets: number of buckets.
     max_distance: distances from here on share the last bucket.
-    init: initialiser of the table.
+    weight_init: initialiser of the table.
   """
 
   heads: int
   bidirectional: bool
   buckets: int = 32
   max_distance: int = 128
-  init: Initializer = normal(1.0)
+  weight_init: Initializer = normal(1.0)
 
   def setup(self) -> None:
     self.rel_embedding = declare(
-      self, "rel_embedding", self.init, (self.heads, self.buckets), ("heads", "relpos_buckets")
+      self,
+      "rel_embedding",
+      self.weight_init,
+      (self.heads, self.buckets),
+      ("heads", "relpos_buckets"),
     )
 
   def bias(self, q_place, k_place):

@@ -35,4 +35,4 @@ def sgd(
   )
 
 
-EXAMPLES = [sgd, functools.partial(sgd, nesterov=True), functools.partial(sgd, momentum=0.0)]
+EXAMPLES = [functools.partial(sgd, momentum=0.0), functools.partial(sgd, nesterov=True)]

@@ -70,11 +70,13 @@ DECAYED = {"w0": {"kernel": True}, "w1": {"kernel": True}, "norm": {"scale": Fal
 
 
 def walk(optimizer, params, gradients):
-  """The parameters after a step along each of the gradients."""
-  update = jax.jit(optimizer.update)
+  """The parameters after a step along each of the gradients.
+
+  Not jitted: small operations compile once for all optimizers.
+  """
   state = optimizer.init(params)
   for gradient in gradients:
-    updates, state = update(gradient, state, params)
+    updates, state = optimizer.update(gradient, state, params)
     params = optax.apply_updates(params, updates)
   return params
 

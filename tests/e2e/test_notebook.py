@@ -1,0 +1,28 @@
+"""The notebook runs from top to bottom, as on Colab after its install cell."""
+
+import os
+import pathlib
+
+import nbclient
+import nbformat
+import pytest
+
+NOTEBOOK = pathlib.Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
+
+
+@pytest.mark.slow
+def test_the_notebook_trains_plots_and_samples(monkeypatch, tmp_path):
+  monkeypatch.setenv("MTM_NOTEBOOK_STEPS", "12")
+  monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(NOTEBOOK.parents[1])]))
+  monkeypatch.delenv("XLA_FLAGS", raising=False)  # one device, as on a laptop
+  notebook = nbformat.read(NOTEBOOK, as_version=4)
+  nbclient.NotebookClient(
+    notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+  ).execute()
+  outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+  text = "".join(out.get("text", "") for out in outputs)
+  assert "parameters" in text and "nats/token" in text
+  assert any("image/png" in out.get("data", {}) for out in outputs)
+  assert text.count("def read_lines(path):") == 2
+  before, after = (float(x) for x in text.split("train ")[1].split(",")[0].split(" → "))
+  assert after < before - 0.5  # it learned something in twelve steps
