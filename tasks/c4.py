@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mtm.errors import UserError
+
 TFDS_NAME = "c4/en:2.2.0"
 Halves = list[tuple[np.ndarray, np.ndarray]]  # of inputs and targets, ids `[length]`
 Divide = Callable[[np.ndarray, Any, Any, np.random.Generator], Halves]
@@ -66,6 +68,11 @@ def divided(divide: Divide) -> Callable[..., Any]:
   tf = tensorflow()
 
   def preprocess(dataset: Any, sequence_length: Any, output_features: Any) -> Any:
+    if not sequence_length:
+      raise UserError(
+        "this task divides documents by task_feature_lengths: give them, or take c4_v220 with an "
+        "objective of mtm"
+      )
     vocabulary = output_features["targets"].vocabulary
     special = (vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id)
     tokens = Tokens(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,9 @@ class Evaluation:
     """
     evaluator = self._evaluator
     known = seqio().metrics.ModelOutputType
-    makers = {known.PREDICTION: functools.partial(_predictions, predict)}
+    makers: dict[Any, Callable[[Any], Any]] = {
+      known.PREDICTION: functools.partial(_predictions, predict)
+    }
     if score is not None:
       makers[known.SCORE] = functools.partial(_scores, score)
     for task in evaluator.eval_tasks:
@@ -72,8 +75,13 @@ class Evaluation:
             f"task {task.name!r}: a metric needs the model's {metric.model_output_type.name}, and "
             f"only {', '.join(sorted(m.name for m in makers))} can be given here"
           )
+    if self.log_dir:
+      pathlib.Path(self.log_dir).mkdir(parents=True, exist_ok=True)
     with told_plainly(), _quiet():
-      found, _ = evaluator.evaluate(compute_metrics=True, step=step, model_fns=makers)
+      try:
+        found, _ = evaluator.evaluate(compute_metrics=True, step=step, model_fns=makers)
+      except ValueError as e:  # SeqIO's, which tells the task; ours beneath tells more
+        raise e.__cause__ if isinstance(e.__cause__, UserError) else e from None
       return {task: _numbers(metrics) for task, metrics in found.result().items()}
 
   @functools.cached_property
@@ -94,7 +102,7 @@ class Evaluation:
     with told_plainly(), _quiet():
       made = seqio().Evaluator(
         mixture_or_task_name=self.mixture_or_task_name,
-        feature_converter=seqio().PassThroughFeatureConverter(),
+        feature_converter=_unconverted(),
         eval_split=self.split,
         use_cached=self.use_cached,
         sequence_length=self.task_feature_lengths,
@@ -126,6 +134,20 @@ def evaluate(
     )
     found |= evaluation.run(predict, score)
   return found
+
+
+def _unconverted() -> Any:
+  """A SeqIO feature converter that leaves a task's features as they are: unpadded ids."""
+
+  base: Any = seqio().PassThroughFeatureConverter
+
+  class Unconverted(base):
+    """With the two attributes that the evaluator asks for and SeqIO's class lacks."""
+
+    TASK_FEATURES: Mapping[str, Any] = {}
+    pack = False
+
+  return Unconverted()
 
 
 def _predictions(predict: Predict, examples: Any) -> list[tuple[int, np.ndarray]]:
@@ -166,11 +188,11 @@ def _is(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Without SeqIO's advice on lengths, which speaks of arguments that a user here cannot give."""
+  """Without SeqIO's log, which speaks of its own arguments and repeats what is raised."""
   from absl import logging
 
   before = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
+  logging.set_verbosity(logging.FATAL)
   try:
     yield
   finally:

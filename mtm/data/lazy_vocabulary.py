@@ -15,11 +15,14 @@ def lazy_seqio(find: Callable[[], SentencePiece]) -> Any:
   Two with the same `find` are equal, so their tasks mix.
   """
 
-  class Lazy(seqio().SentencePieceVocabulary):
+  base: Any = seqio().SentencePieceVocabulary
+
+  class Lazy(base):
     """Finds its model late."""
 
     def __init__(self) -> None:
       super().__init__("", 0)
+      self._sentencepiece_model_file: str = ""
       self._find = find
 
     def _model_context(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import itertools
 import logging
@@ -35,6 +36,7 @@ class Dataset:
     mixture_or_task_name: as registered with SeqIO.
     task_feature_lengths: SeqIO feature ("inputs", "targets") → tokens a row. Causal LM, span
       corruption and MLM split longer documents; seq2seq and the inputs of a prefix LM are trimmed.
+      None: as long as the split's longest example.
     split: for example "train", or TFDS's "train[:10%]".
     batch_size: rows, of all hosts together.
     pack: whether rows hold several pieces (with segment ids and positions).
@@ -49,7 +51,7 @@ class Dataset:
   """
 
   mixture_or_task_name: str
-  task_feature_lengths: Mapping[str, int]
+  task_feature_lengths: Mapping[str, int] | None
   split: str = "train"
   batch_size: int = 128
   pack: bool = True
@@ -98,6 +100,22 @@ class Dataset:
     """
     return self._preprocessor(objective).layout.shapes(self.batch_size)
 
+  @functools.cached_property
+  def lengths(self) -> Mapping[str, int]:
+    """The feature lengths; where none were given, those of the split's longest examples.
+
+    Raises:
+      UserError: the task or split is unknown, or cannot be read.
+    """
+    if self.task_feature_lengths is not None:
+      return self.task_feature_lengths
+    longest: dict[str, int] = {}
+    for split in self._splits():
+      for name, ends in token_cache(split).ends.items():
+        size = int(np.diff(ends, prepend=0).max(initial=1))
+        longest[name] = max(size, longest.get(name, 1))
+    return longest
+
   def vocabulary(self) -> Vocabulary:
     """That of the targets. Raises UserError for an unknown task or split."""
     return self._splits()[0].vocabulary("targets")
@@ -120,7 +138,7 @@ class Dataset:
       UserError: the task or split is unknown, or the source cannot be read.
     """
     splits = self._splits()
-    read = (split.raw(dict(self.task_feature_lengths)) for split in splits)
+    read = (split.raw(dict(self.lengths)) for split in splits)
     for example in itertools.islice(itertools.chain.from_iterable(read), limit):
       yield {
         name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -130,14 +148,19 @@ class Dataset:
   def _preprocessor(self, objective: Objective) -> Preprocessor:
     module, _, function = objective.preprocessor.partition(":")
     build = getattr(importlib.import_module(module), function)
-    return build(objective, self.task_feature_lengths)
+    return build(objective, self.lengths)
 
   def _splits(self) -> list[TaskSplit]:
-    splits = splits_of(find(self.mixture_or_task_name, self.module), self.split)
+    found = splits_of(find(self.mixture_or_task_name, self.module), self.split)
+    splits = [
+      dataclasses.replace(split, lengths=dict(self.task_feature_lengths)) for split in found
+    ]
+    first = splits[0]
     for split in splits[1:]:
-      if split.vocabulary() != splits[0].vocabulary():
+      vocabularies = [s.task.output_features["targets"].vocabulary for s in (first, split)]
+      if vocabularies[0] != vocabularies[1]:
         raise UserError(
-          f"mixture {self.mixture_or_task_name!r}: tasks {splits[0].name!r} and {split.name!r} have "
+          f"mixture {self.mixture_or_task_name!r}: tasks {first.name!r} and {split.name!r} have "
           "different vocabularies; give all tasks of a mixture the same"
         )
     return splits

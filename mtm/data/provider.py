@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -26,15 +27,27 @@ class TaskSplit:
     task: the `seqio.Task`.
     split: for example "train".
     rate: of the mixture, not normalised; 1 for a task alone.
+    lengths: feature → tokens, for tasks whose own preprocessors divide examples by them, as T5's
+      span corruption does; other tasks give examples as they are.
   """
 
   task: Any
   split: str
   rate: float = 1.0
+  lengths: Mapping[str, int] | None = None
 
   @property
   def name(self) -> str:
     return self.task.name
+
+  @property
+  def own_lengths(self) -> Mapping[str, int] | None:
+    """`lengths` where a preprocessor of the task cannot do without, else None."""
+    for step in self.task.preprocessors:
+      asked = inspect.signature(step).parameters.get("sequence_length")
+      if asked is not None and asked.default is asked.empty:
+        return self.lengths
+    return None
 
   def vocabulary(self, feature: str = "targets") -> Vocabulary:
     """The TensorFlow-free twin of a feature's vocabulary.
@@ -68,7 +81,7 @@ class TaskSplit:
       shared.extra_ids,
       ends,
       tuple(i for i in special if i is not None),
-      functools.partial(word_starts, found["targets"].vocabulary),
+      functools.cache(functools.partial(word_starts, found["targets"].vocabulary)),
     )
 
   def fingerprint(self) -> str:
@@ -77,7 +90,8 @@ class TaskSplit:
       name: (self.vocabulary(name), feature.add_eos)
       for name, feature in self.task.output_features.items()
     }
-    made = (self.task.source, self.task.preprocessors, features, self.task.cache_dir)
+    steps = (self.task.preprocessors, self.own_lengths)
+    made = (self.task.source, steps, features, self.task.cache_dir)
     return fingerprint(self.name, self.split, *made)
 
   def examples(self, features: tuple[str, ...]) -> Iterator[dict[str, np.ndarray]]:
@@ -86,7 +100,7 @@ class TaskSplit:
     Raises:
       UserError: the source cannot be read, or a feature is no list of ids.
     """
-    for example in self.raw(None):
+    for example in self.raw(self.own_lengths):
       found = {name: np.asarray(example[name]) for name in features}
       for name, value in found.items():
         if value.ndim != 1 or value.dtype.kind not in "iu":
@@ -114,7 +128,11 @@ class TaskSplit:
     count = 0
     try:
       data = self.task.get_dataset(
-        sequence_length=lengths, split=self.split, use_cached=cached, shuffle=False
+        sequence_length=lengths,
+        split=self.split,
+        use_cached=cached,
+        shuffle=False,
+        try_in_mem_cache=False,
       )
       for example in data.as_numpy_iterator():
         yield example

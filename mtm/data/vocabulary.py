@@ -28,7 +28,9 @@ SENTINEL = re.compile(r"▁?<extra_id_\d+>")
 class Vocabulary(Protocol):
   """What the pipeline, decoding and reports ask of a vocabulary."""
 
-  extra_ids: int
+  @property
+  def extra_ids(self) -> int:
+    """How many of the last ids are sentinels that the model itself does not hold."""
 
   @property
   def vocab_size(self) -> int:
@@ -303,8 +305,9 @@ def _from_sentencepiece(vocabulary: Any) -> SentencePiece:
 def _processor(path: str, extra_ids: int) -> Any:
   """The loaded model, sentinels added as SeqIO adds them: the last id is `<extra_id_0>`."""
   import sentencepiece
-  from sentencepiece import sentencepiece_model_pb2 as pb
+  from sentencepiece import sentencepiece_model_pb2
 
+  pb: Any = sentencepiece_model_pb2
   file = pathlib.Path(path)
   if not file.is_file():
     siblings = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []

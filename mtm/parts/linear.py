@@ -18,6 +18,8 @@ from mtm import axes
 
 Initializer = Callable[..., jax.Array]
 
+FEW = 64  # a matmul with this many times fewer rows on one side than on the other is a few vectors
+
 fan_in: Initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
@@ -157,6 +159,8 @@ class Embed(nn.Module):
 
 @jax.custom_vjp
 def _attend(x: jax.Array, table: jax.Array) -> jax.Array:
+  if x.size < table.size // FEW:  # in decoding: the table stands left, else it is transposed
+    return jnp.moveaxis(jnp.einsum("vd,...d->v...", table, x), 0, -1)
   return jnp.einsum("...d,vd->...v", x, table)
 
 

@@ -51,9 +51,7 @@ class TaskMetrics:
     run.sync()
     trainer = run.trainer
     with run.clock.measure("task metrics"):
-      found = self.measure(
-        trainer.model, trainer.plan, run.state.params, run.step, run.model_dir
-      )
+      found = self.measure(trainer.model, trainer.plan, run.state.params, run.step, run.model_dir)
     if jax.process_index() == 0:
       with MetricsWriter(run.model_dir, tensorboard=False) as writer:
         for task, values in found.items():
@@ -74,9 +72,7 @@ class TaskMetrics:
     vocabulary = self.data.vocabulary()
     length = self.max_length or self.data.lengths["targets"]
     setting = Setting(model, params, plan, vocabulary, self.data.batch_size)
-    generator = Generator(
-      model, plan, self.policy, length, vocabulary.eos_id, self.data.batch_size
-    )
+    generator = Generator(model, plan, self.policy, length, vocabulary.eos_id, self.data.batch_size)
 
     def predict(inputs: list[list[int]]) -> list[list[int]]:
       return [best[0].tokens for best in generator(params, enumerate(inputs))]

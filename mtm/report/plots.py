@@ -192,6 +192,8 @@ def smoothed(values: np.ndarray) -> np.ndarray:
   It shrinks to nothing towards the beginning, where losses fall fast, and skips what is not finite.
   """
   width = len(values) // _MANY
+  if not width:
+    return _finite(np.asarray(values, np.float64))
   return _average(_average(np.asarray(values, np.float64), width), width)
 
 

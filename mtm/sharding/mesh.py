@@ -65,17 +65,18 @@ def _devices(platform: str | None) -> list[Any]:
   """All devices of the platform; the accelerator that was asked for, or an error."""
   try:
     return jax.devices(platform)
-  except RuntimeError as error:
+  except (RuntimeError, AssertionError) as error:  # the latter when JAX finds no platform at all
     there = ", ".join(sorted({d.platform for d in _default_devices()})) or "none"
-    wanted = platform or "JAX_PLATFORMS"
+    wanted = platform or f"JAX_PLATFORMS={jax.config.jax_platforms}"
+    said = " ".join(str(error).split())[:120] or "JAX finds no device"
     raise UserError(
       f"the accelerator asked for ({wanted}) is not there; JAX sees: {there}. Install the jax"
-      f" build for it, or drop the request ({' '.join(str(error).split())[:120]})"
+      f" build for it, or drop the request ({said})"
     ) from error
 
 
 def _default_devices() -> list[Any]:
   try:
     return jax.devices()
-  except RuntimeError:
+  except (RuntimeError, AssertionError):
     return []

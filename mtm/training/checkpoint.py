@@ -138,22 +138,12 @@ def restore(path: str | Path, abstract: TrainState) -> tuple[TrainState, dict[st
   Raises:
     UserError: no checkpoint, damaged files, or the state of another model or optimizer.
   """
-  import orbax.checkpoint as ocp
-
   where = find(path)
   _check_params(where, abstract.params)
   rest = _all_but_params(abstract)
   _check_training(where, rest)
-  with _told(where), _reader(*_ITEMS) as reader:
-    got = reader.restore(
-      where,
-      args=ocp.args.Composite(
-        params=ocp.args.StandardRestore(abstract.params),
-        training=ocp.args.StandardRestore(rest),
-        record=ocp.args.JsonRestore(),
-      ),
-    )
-  return TrainState(params=got["params"], **got["training"]), got["record"]
+  params, rest = _read(where, "params", abstract.params), _read(where, "training", rest)
+  return TrainState(params=params, **rest), record(where)
 
 
 def restore_params(path: str | Path, abstract: Params) -> Params:
@@ -166,13 +156,9 @@ def restore_params(path: str | Path, abstract: Params) -> Params:
   Raises:
     UserError: no checkpoint, damaged files, or parameters of another model.
   """
-  import orbax.checkpoint as ocp
-
   where = find(path)
   _check_params(where, abstract)
-  with _told(where), _reader("params") as reader:
-    wanted = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
-    return reader.restore(where, args=wanted)["params"]
+  return _read(where, "params", abstract)
 
 
 def record(path: str | Path) -> dict[str, Any]:
@@ -192,22 +178,26 @@ def _all_but_params(state: TrainState) -> dict[str, Any]:
           "extra": dict(state.extra)}  # fmt: skip
 
 
-def _reader(*items: str) -> Any:
-  """Reads these items of one step's directory, wherever it lies, and looks at no other."""
+def _reader() -> Any:
+  """Reads one item's directory."""
   import orbax.checkpoint as ocp
 
-  tree = ocp.StandardCheckpointHandler
-  known = {"params": tree, "training": tree, "record": ocp.JsonCheckpointHandler}
-  return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**{name: known[name]() for name in items}))
+  return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+def _read(where: Path, item: str, abstract: Any) -> Any:
+  """The arrays of an item, laid out as `abstract` says."""
+  import orbax.checkpoint as ocp
+
+  with _told(where), _reader() as reader:
+    return reader.restore(where / item, args=ocp.args.StandardRestore(abstract))
 
 
 def _saved_shapes(where: Path, item: str) -> Any:
   """The tree of an item as `ShapeDtypeStruct`s; tuples come back as lists or dicts."""
-  with _told(where), _reader(item) as reader:
-    metadata = reader.metadata(where).item_metadata[item]
-    if metadata is None:
-      raise UserError(f"checkpoint {where} is damaged: it has no {item}; {_GO_BACK}")
-  return jax.tree.map(lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype), metadata.tree)
+  with _told(where), _reader() as reader:
+    tree = reader.metadata(where / item).item_metadata.tree
+  return jax.tree.map(lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype), tree)
 
 
 def _check_training(where: Path, abstract: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
 """TensorBoard events that follow `metrics.jsonl`, written by `clu.metric_writers`.
 
 clu imports TensorFlow, whose import takes seconds, prints to the terminal and reaches for a GPU.
-So where the data pipeline has loaded TensorFlow already, a thread writes the events, and elsewhere a
-child process (`python -m mtm.training.events`): training never waits for either, and a failure of
-either is logged once and leaves `metrics.jsonl` complete.
+So where the data pipeline has loaded TensorFlow already, a thread writes the events, and elsewhere
+a child process (`python -m mtm.training.events`): training never waits for either, and a failure
+of either is logged once and leaves `metrics.jsonl` complete.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`metrics.jsonl`, one object a logged step, and the same numbers as TensorBoard events.
 
 `metrics.jsonl` is the record: every line is written at once, in full precision, and a resumed run
-cuts it back so that no step is told twice. TensorBoard events follow that file (`mtm.training.events`).
+cuts it back so that no step is told twice. TensorBoard events follow that file: see
+`mtm.training.events`.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class MetricsWriter:
   """Appends to `MODEL_DIR/metrics.jsonl`. On several hosts only the first one makes a writer.
 
-  A line is `{"step": 12, "split": "train", "loss": 2.5}`: floats in their shortest decimal form that
-  reads back as the same float64; NaN and the infinities, which JSON lacks, as the strings "NaN",
-  "Infinity" and "-Infinity", which `read` and Python's `float` turn back. A line that a killed
-  process left half-written is dropped when the file is next opened.
+  A line is `{"step": 12, "split": "train", "loss": 2.5}`: floats in their shortest decimal form
+  that reads back as the same float64; NaN and the infinities, which JSON lacks, as the strings
+  "NaN", "Infinity" and "-Infinity", which `read` and Python's `float` turn back. A line that a
+  killed process left half-written is dropped when the file is next opened.
   """
 
   def __init__(self, model_dir: str | os.PathLike[str], tensorboard: bool = True) -> None:
@@ -52,7 +53,7 @@ class MetricsWriter:
       self._drop_half_line()
 
   def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-    """Appends one line and hands it to the operating system, so that a killed process loses nothing.
+    """Appends one line and hands it to the operating system: a killed process loses nothing.
 
     Args:
       step: training steps taken.

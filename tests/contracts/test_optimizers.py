@@ -48,9 +48,9 @@ def types(tree):
 def test_the_state_is_arrays_whose_shapes_and_types_never_change(example):
   optimizer = example(optax.constant_schedule(0.1), weight_decay=0.1, clip_norm=1.0)
   params = trees.stacked(0)
-  state = jax.jit(optimizer.init)(params)
-  updates, after = jax.jit(optimizer.update)(trees.stacked(1), state, params)
-  assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(state))
+  assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(optimizer.init(params)))
+  state = jax.eval_shape(optimizer.init, params)
+  updates, after = jax.eval_shape(optimizer.update, params, state, params)
   assert jax.tree.structure(after) == jax.tree.structure(state)
   assert types(after) == types(state)  # else the training step would be compiled again
   assert types(updates) == types(params)
@@ -60,15 +60,15 @@ def test_the_state_is_arrays_whose_shapes_and_types_never_change(example):
 def test_zero_gradients_and_zero_parameters_stay_finite(example):
   optimizer = example(0.1, weight_decay=0.1, clip_norm=1.0)
   zeros = jax.tree.map(jnp.zeros_like, trees.stacked(0))
-  for params in (trees.stacked(0), zeros):
-    after = trees.walk(optimizer, params, [zeros] * 3)
+  for params, steps in ((trees.stacked(0), 2), (zeros, 1)):
+    after = trees.walk(optimizer, params, [zeros] * steps)
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(after))
 
 
 @every
 def test_it_descends_a_convex_quadratic(example):
   optimizer = example(0.05, **PLAIN)
-  target, params = trees.stacked(2), trees.stacked(3)
+  target, params = (trees.flat(seed, (6, 10), (12, 5)) for seed in (2, 3))
 
   def loss(params):
     return sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(optax.tree.sub(params, target)))
@@ -91,7 +91,7 @@ def test_it_descends_a_convex_quadratic(example):
 @every
 def test_a_stack_takes_the_same_step_as_layers_apart(example):
   optimizer = example(0.1, weight_decay=0.1)
-  gradients = [trees.stacked(seed) for seed in (1, 2, 3)]
+  gradients = [trees.stacked(seed) for seed in (1, 2)]
   found = trees.apart(trees.walk(optimizer, trees.stacked(0), gradients))
   start = trees.apart(trees.stacked(0))
   wanted = trees.walk(optimizer, start, [trees.apart(g) for g in gradients])
@@ -169,7 +169,7 @@ def test_slots_lie_on_the_mesh_as_their_parameters_do(example):
     whole = sharding.is_fully_replicated
     # What is as large as a layers' matrix is cut; counts, placeholders and vectors may be whole.
     assert not whole or slot.size < trees.LAYERS * 8 * 10, (slot.shape, sharding.spec)
-  state = plan.jit(optimizer.init, out_shardings=slots)(jax.device_put(params, where))
+  state = jax.device_put(optimizer.init(params), slots)
   gradients = jax.device_put(trees.stacked(1), where)
   update = plan.jit(optimizer.update, out_shardings=(where, slots))
   cut, _ = update(gradients, state, jax.device_put(params, where))

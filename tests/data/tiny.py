@@ -19,8 +19,13 @@ def model() -> bytes:
 
 
 @functools.cache
+def path() -> str:
+  """A file that holds it."""
+  file = pathlib.Path(tempfile.mkdtemp()) / "tiny.model"
+  file.write_bytes(model())
+  return str(file)
+
+
 def vocabulary(extra_ids: int = 100) -> SentencePiece:
   """It, with sentinels on top."""
-  path = pathlib.Path(tempfile.mkdtemp()) / "tiny.model"
-  path.write_bytes(model())
-  return SentencePiece(str(path), extra_ids)
+  return SentencePiece(path(), extra_ids)

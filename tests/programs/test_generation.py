@@ -24,7 +24,9 @@ def test_a_decoder_continues_its_prompts_as_the_plain_loop_does(policy):
   model, params = decoder()
   out = generate(model, params, prompts(ROWS, 8), policy=policy, max_length=5, eos_id=EOS)
   got = list(Generator(model, PLAN, policy, 5, EOS, batch_size=8)(params, enumerate(ROWS)))
-  for row, tokens, lengths in zip(got, np.asarray(out.tokens), np.asarray(out.lengths), strict=True):
+  for row, tokens, lengths in zip(
+    got, np.asarray(out.tokens), np.asarray(out.lengths), strict=True
+  ):
     found = [ids[:length].tolist() for ids, length in zip(tokens, lengths, strict=True) if length]
     for hypothesis, expected in zip(row, found, strict=True):
       assert hypothesis.tokens == (expected[:-1] if expected[-1] == EOS else expected)
@@ -35,9 +37,7 @@ def test_an_encoder_decoder_reads_its_inputs_in_the_encoder():
   rows = [[5, 3, 8, 1], [9, 1], [4, 4, 1]]
   out = generate(model, params, sources(rows, 6), policy=Greedy(), max_length=5, eos_id=EOS)
   got = list(Generator(model, PLAN, Greedy(), 5, EOS, batch_size=2)(params, enumerate(rows)))
-  np.testing.assert_allclose(
-    [row[0].score for row in got], np.asarray(out.scores)[:, 0], rtol=1e-4
-  )
+  np.testing.assert_allclose([row[0].score for row in got], np.asarray(out.scores)[:, 0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])

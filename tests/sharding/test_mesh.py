@@ -53,6 +53,19 @@ def test_a_size_below_one_is_refused(size):
     mesh(tensor=size)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no plugin\nfor cuda"), AssertionError()])
+def test_an_absent_default_platform_is_an_error_too(monkeypatch, error):
+  """`JAX_PLATFORMS=cuda` without a GPU: JAX raises either, by what is installed."""
+
+  def devices(platform=None):
+    raise error
+
+  monkeypatch.setattr(jax, "devices", devices)
+  with pytest.raises(UserError, match=r"JAX_PLATFORMS=cpu\) is not there; JAX sees: none") as told:
+    mesh()
+  assert "\n" not in str(told.value)
+
+
 def test_an_absent_accelerator_is_an_error_never_a_silent_cpu():
   with pytest.raises(UserError, match=r"accelerator asked for \(tpu\) is not there; JAX sees: cpu"):
     mesh(platform="tpu")

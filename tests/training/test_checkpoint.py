@@ -1,11 +1,13 @@
-"""Checkpoints: bit-identical, on any mesh, atomic; damage and full disks are told in one sentence."""
+"""Checkpoints: bit-identical, on any mesh, atomic; damage and full disks are told plainly."""
 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import resource
 import shutil
 import signal
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,11 @@ from mtm.training.precision import LossScale, NoScale
 from mtm.training.state import create
 from tests.training import tiny
 
+# Where a read or write fails, orbax's threads end later, on an event loop that is closed by then.
+pytestmark = [
+  pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+  pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 RECORD = {"data": {"position": 7, "seen": [1, 2]}, "config": "LAYERS = 2\n", "tokens": 123.5}
 OPTIMIZER = optax.chain(
   optax.clip_by_global_norm(1.0),
@@ -48,9 +55,7 @@ def on(state, plan):
   where = jax.tree.map(lambda _: plan.replicated, state)
   opt_state = plan.of_state(state.opt_state, state.params, params)
   where = dataclasses.replace(where, params=params, opt_state=opt_state)
-  return jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, where
-  )
+  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, where)
 
 
 def here(state):
@@ -70,6 +75,13 @@ def saved(model_dir, *steps, keep=3, **fields):
     checkpoints.save(small(step, **fields), {**RECORD, "step": step})
   checkpoints.wait()
   return checkpoints
+
+
+@pytest.fixture(autouse=True)
+def no_remains() -> Iterator[None]:
+  """What such threads leave is collected here, not in another module's test."""
+  yield
+  gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +213,9 @@ class TestForeign:
     one_sentence(error)
 
   def test_parameters_of_another_size_name_the_parameter_and_both_sizes(self, written):
-    with pytest.raises(UserError, match=r"another model: a/w is \[8, 16\] there and \[8, 24\] here"):
+    with pytest.raises(
+      UserError, match=r"another model: a/w is \[8, 16\] there and \[8, 24\] here"
+    ):
       checkpoint.restore(written, here(small(2, width=24)))
 
   def test_parameters_of_another_model_name_what_differs(self, written):
@@ -290,7 +304,6 @@ def full_disk():
 
 
 class TestFullDisk:
-  @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
   def test_it_is_told_and_the_checkpoint_before_is_intact(self, copy, full_disk):
     checkpoints = Checkpoints(copy)
     with pytest.raises(UserError, match="checkpoints is full: free some space"):

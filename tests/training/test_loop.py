@@ -57,9 +57,7 @@ def test_every_step_is_observed_once_and_in_order_with_its_means():
   seen = []
   run.observers.append(lambda step, metrics: seen.append(dict(metrics)))
   loop.train(run, [])
-  assert seen == [
-    {"step": n, "loss": 10 * n / 4, "accuracy": 0.5} for n in range(1, 6)
-  ]
+  assert seen == [{"step": n, "loss": 10 * n / 4, "accuracy": 0.5} for n in range(1, 6)]
   assert run.step == run.state == 5 and run.last
 
 
@@ -95,9 +93,7 @@ def test_actions_are_called_after_every_step_in_order_and_see_the_last():
   first = lambda run: calls.append(("first", run.step, run.last))  # noqa: E731
   second = lambda run: calls.append(("second", run.step, run.last))  # noqa: E731
   loop.train(run, [first, second])
-  assert calls == [
-    (name, step, step == 3) for step in (1, 2, 3) for name in ("first", "second")
-  ]
+  assert calls == [(name, step, step == 3) for step in (1, 2, 3) for name in ("first", "second")]
 
 
 def test_a_finished_run_does_nothing():

@@ -43,7 +43,7 @@ class SpanCorruption(Preprocessor):
     self, example: Mapping[str, np.ndarray], tokens: Tokens, rng: np.random.Generator
   ) -> list[Columns]:
     """See `Preprocessor.pieces`."""
-    found = []
+    found: list[Columns] = []
     for piece in split(tokens.body("targets", example["targets"]), self.piece):
       noise = noise_mask(len(piece), self.noise_density, self.mean_span_length, rng)
       inputs = sentinels_for_spans(piece, noise, tokens.vocab_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -57,7 +58,13 @@ def source(origin: Origin, dataset: Callable[[str], Any]) -> Any:
     del shuffle_files, seed  # one file at most: the order of examples is the pipeline's business
     return dataset(split)
 
-  class Records(seqio().FunctionDataSource):
+  base: Any = seqio().FunctionDataSource
+
+  @functools.cache
+  def count(split: str) -> int:
+    return sum(1 for _ in origin.records(split))
+
+  class Records(base):
     """Does not warn of poor shuffling: there are no shards to shuffle."""
 
     def __init__(self) -> None:
@@ -66,6 +73,10 @@ def source(origin: Origin, dataset: Callable[[str], Any]) -> Any:
 
     def get_dataset(self, split: str = "train", *unused: Any, **ignored: Any) -> Any:
       return read(split)
+
+    def num_input_examples(self, split: str) -> int:
+      """By reading them all, once: asked for by mixtures whose rates are sizes."""
+      return count(split)
 
   return Records()
 

@@ -18,6 +18,7 @@ import textwrap
 import tokenize
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from mtm.data.store import cache_directory, write_atomically
 from mtm.data.vocabulary import SentencePiece
@@ -182,7 +183,8 @@ def train_sentencepiece(texts: Iterator[str], size: int) -> bytes:
       )
   except (RuntimeError, OSError) as e:
     raise UserError(f"these texts do not support a vocabulary of {size} ids ({e})") from e
-  proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+  pb: Any = sentencepiece_model_pb2
+  proto = pb.ModelProto.FromString(model.getvalue())
   proto.normalizer_spec.ClearField("normalization_rule_tsv")  # the name of a temporary file
   return proto.SerializeToString(deterministic=True)
 

@@ -69,7 +69,6 @@ def adafactor(
 
 EXAMPLES = [
   adafactor,
-  functools.partial(adafactor, min_dim_size_to_factor=4),
   functools.partial(adafactor, min_dim_size_to_factor=4, momentum=0.9),
   functools.partial(adafactor, clipping_threshold=None, multiply_by_parameter_scale=False),
 ]

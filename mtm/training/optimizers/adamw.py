@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import optax
@@ -36,4 +35,4 @@ def adamw(
   )
 
 
-EXAMPLES = [adamw, functools.partial(adamw, b2=0.95, eps=1e-6)]
+EXAMPLES = [adamw]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import optax
@@ -38,4 +37,4 @@ def lamb(
   )
 
 
-EXAMPLES = [lamb, functools.partial(lamb, b1=0.8, b2=0.95)]
+EXAMPLES = [lamb]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import optax
@@ -35,4 +34,4 @@ def lion(
   )
 
 
-EXAMPLES = [lion, functools.partial(lion, b1=0.95, b2=0.98)]
+EXAMPLES = [lion]

@@ -20,9 +20,7 @@ from tests.data import tiny
 def texts(name, split="train"):
   """The examples of a registered task, as SeqIO gives them, ids decoded."""
   vocabulary = tiny.vocabulary()
-  found = TaskSplit(registry.find(name), split).examples(
-    tuple(registry.find(name).output_features)
-  )
+  found = TaskSplit(registry.find(name), split).examples(tuple(registry.find(name).output_features))
   for example in found:
     assert all(ids[-1] == vocabulary.eos_id for ids in example.values())
     yield {key: vocabulary.decode(ids) for key, ids in example.items()}

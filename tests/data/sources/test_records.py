@@ -39,3 +39,8 @@ def test_tensorflows_own_errors_stay_what_they_are():
   tf = tensorflow()
   with pytest.raises(tf.errors.InvalidArgumentError), _records.told_plainly():
     tf.reshape(tf.zeros(3), [2])
+
+
+def test_examples_are_counted_for_mixtures_by_size():
+  made = origin(lambda split: iter(ROWS))
+  assert _records.source(made, made.streamed).num_input_examples("train") == 5

@@ -1,0 +1,45 @@
+"""Tests mirror sources: `mtm/x/y.py` has `tests/x/test_y.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.design.source import ROOT, Source, sources
+
+# Modules without a test file of their own → the test that covers them. `PACKAGE.*` is all of it.
+ELSEWHERE = {
+  "mtm.parts.kernels.reference": "tests/contracts/test_kernels.py",
+  "mtm.parts.patterns.*": "tests/parts/patterns/test_patterns.py",
+  "mtm.parts.positions.*": "tests/parts/positions/test_positions.py",
+  "mtm.objectives.*": "tests/contracts/test_objectives.py",
+}
+
+
+def expected(source: Source) -> Path:
+  """The mirrored test; a core `_x.py` is tested by `test_x.py`."""
+  *parents, last = source.name.split(".")[1:]
+  return ROOT.joinpath("tests", *parents, f"test_{last.lstrip('_')}.py")
+
+
+def elsewhere(source: Source) -> str | None:
+  package = source.name.rsplit(".", 1)[0]
+  return ELSEWHERE.get(source.name) or ELSEWHERE.get(f"{package}.*")
+
+
+def test_every_module_has_a_test() -> None:
+  missing = [
+    source.name
+    for source in sources()
+    if source.path.name != "__init__.py"
+    and not expected(source).exists()
+    and elsewhere(source) is None
+  ]
+  assert not missing
+
+
+def test_exceptions_point_at_tests_that_exist() -> None:
+  names = {source.name for source in sources()}
+  packages = {name.rsplit(".", 1)[0] for name in names}
+  for module, test in ELSEWHERE.items():
+    assert (ROOT / test).exists(), test
+    assert module in names or module.removesuffix(".*") in packages, module

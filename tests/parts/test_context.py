@@ -1,0 +1,25 @@
+"""Context and Source are pytrees whose `train` flag is static."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mtm.parts.context import Context, Source
+
+
+def test_train_is_static_and_the_rest_is_traced() -> None:
+  context = Context(
+    jnp.zeros((1, 2)), labels={"prefix": jnp.ones((1, 2))},
+    source=Source(None, jnp.ones((1, 3))), train=True,
+  )  # fmt: skip
+  assert len(jax.tree.leaves(context)) == 3
+  doubled = jax.tree.map(lambda x: x * 2, context)
+  assert doubled.train is True
+  assert doubled.labels["prefix"][0, 0] == 2
+
+
+def test_with_cache_changes_the_cache_only() -> None:
+  context = Context(jnp.zeros((1, 2)), train=True)
+  own = context.with_cache("mine")
+  assert own.cache == "mine" and own.train and own.positions is context.positions

@@ -1,0 +1,64 @@
+"""Heads: hidden states to float32 logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtm.parts.heads import DenseHead, MaskedHead, TiedHead
+from mtm.parts.linear import Embed
+from mtm.parts.norm import LayerNorm
+from tests.contracts.discovered import parameters
+
+
+class Headed(nn.Module):
+  """A head with its table."""
+
+  tokens: Embed
+  head: nn.Module
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return self.head(x, self.tokens)
+
+
+X = np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32)
+
+
+def run(head: nn.Module, x: Any = X) -> tuple[Any, jax.Array]:
+  module = Headed(Embed(11, 8), head)
+  params = parameters(module.init, x)
+  return params["params"], module.apply(params, x)
+
+
+def test_tied_head_scales_the_states_first() -> None:
+  params, logits = run(TiedHead(0.5))
+  np.testing.assert_allclose(
+    logits, 0.5 * X @ params["tokens"]["embedding"].T, rtol=1e-5, atol=1e-6
+  )
+
+
+def test_dense_head_has_a_projection_of_its_own() -> None:
+  params, logits = run(DenseHead(13))
+  assert "tokens" not in params, "the table is not read"
+  wanted = X @ params["head"]["logits_dense"]["kernel"]
+  np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_masked_head_is_bert_s() -> None:
+  params, logits = run(MaskedHead(LayerNorm, jax.nn.relu))
+  p = params["head"]
+  h = np.maximum(X @ p["dense"]["kernel"] + p["dense"]["bias"], 0)
+  h = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-5)
+  h = h * p["norm"]["scale"] + p["norm"]["bias"]
+  wanted = h @ params["tokens"]["embedding"].T + p["bias"]
+  np.testing.assert_allclose(logits, wanted, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("head", [TiedHead(), DenseHead(11), MaskedHead(LayerNorm)])
+def test_logits_are_float32(head: nn.Module) -> None:
+  assert run(head, jnp.asarray(X, jnp.bfloat16))[1].dtype == jnp.float32
