@@ -1,4 +1,4 @@
-"""Paired runs: A B A B ..., each in a fresh process, so that drift of the machine hits both alike."""
+"""Paired runs: A B A B ..., each in a fresh process: the machine's drift hits both."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any
 
 from mtm.report import tables
 
-# XLA's buffers come from malloc, and the first touch of a page costs more than its arithmetic; glibc
-# reads this before the program starts.
+# XLA's buffers come from malloc, and the first touch of a page costs more than its arithmetic.
+# glibc reads this before the program starts.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 THREADS = 2
 TIMEOUT = 1800.0  # seconds for one process

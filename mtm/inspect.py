@@ -12,7 +12,7 @@ import jax
 
 from mtm import axes, config
 from mtm.errors import UserError
-from mtm.programs import loading
+from mtm.programs import loading, setup
 from mtm.report import tables
 from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--gin_file", action="append", default=[], help="defines MODEL (and MESH)")
   parser.add_argument("--gin_search_paths", default="", help="further folders, comma-separated")
   known, rest = parser.parse_known_args(argv)
+  setup.start()
   if known.gin_file:
     paths = [p for p in known.gin_search_paths.split(",") if p]
     loaded = config.load(None, known.gin_file, config.bindings_of(rest), paths)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import optax
 
-from mtm import config
+from mtm import config, tasks
 from mtm.data.pipeline import Dataset
 from mtm.errors import UserError
 from mtm.programs import ending, setup
@@ -109,7 +109,7 @@ def train(
     if eval_data is not None:
       actions.append(Evaluate(eval_data, eval_period, eval_data.split, writer))
     actions += [*extras, Save(checkpoints, checkpoint_period, history.record)]
-    actions.append(Report(history, train_data, checkpoint_period))
+    actions.append(Report(history, train_data, checkpoint_period, tasks.licences()))
     loop.train(run, actions)
   checkpoints.close()
   batches.close()
@@ -143,11 +143,12 @@ def _flops(trainer: Trainer) -> tuple[float | None, float | None]:
 
 
 def _write_configs(home: Path, operative: str) -> None:
-  """`config.gin` runs this job again; `model.gin`, the model alone, is for other binaries."""
+  """`config.gin` runs this job again; its parts are for `mtm infer` and `mtm eval`."""
   if operative:  # absent where `train` is called from Python
     (home / "config.gin").write_text(operative)
-    with contextlib.suppress(UserError):  # a run file may name its model without the macro
-      (home / "model.gin").write_text(config.current_text("MODEL"))
+    for macro in ("MODEL", "OBJECTIVE"):
+      with contextlib.suppress(UserError):  # a run file may name its model without the macro
+        (home / f"{macro.lower()}.gin").write_text(config.current_text(macro))
 
 
 def _silent(*_: Any) -> None:

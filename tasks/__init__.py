@@ -16,3 +16,11 @@ def register() -> None:
     if module.__name__ not in _registered:
       module.register()
       _registered.add(module.__name__)
+
+
+def licences() -> dict[str, str]:
+  """Task → the licence of its data, of those topics that know it (their `LICENCES`)."""
+  found: dict[str, str] = {}
+  for module in discovery.modules("mtm.tasks"):
+    found |= getattr(module, "LICENCES", {})
+  return found

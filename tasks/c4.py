@@ -11,6 +11,8 @@ import numpy as np
 from mtm.errors import UserError
 
 TFDS_NAME = "c4/en:2.2.0"
+NAMES = ("c4_v220", "c4_v220_span_corruption", "c4_v220_prefix_lm")
+LICENCES = {name: "ODC-BY 1.0" for name in NAMES}
 Halves = list[tuple[np.ndarray, np.ndarray]]  # of inputs and targets, ids `[length]`
 Divide = Callable[[np.ndarray, Any, Any, np.random.Generator], Halves]
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 
 from mtm.data.sources import stdlib
 
+NAMES = ("code", "docstrings", "docstrings_reverse", "docstrings_lm", "docstrings_text")
+LICENCES = {f"stdlib_{name}": "PSF-2.0" for name in NAMES}
+
 
 def register() -> None:
   """Registers the tasks `stdlib_code`, `stdlib_docstrings*` and the mixtures of them."""

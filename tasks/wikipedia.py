@@ -4,6 +4,7 @@ from __future__ import annotations
 
 DUMP = "20230601"
 LANGUAGES = tuple("ar de en es fr hi id it ja ko pt ru sw tr vi".split())
+LICENCES = {f"wikipedia_{DUMP}.{language}": "CC BY-SA 3.0, GFDL" for language in LANGUAGES}
 
 
 def register() -> None:

@@ -84,16 +84,24 @@ class Evaluation:
         raise e.__cause__ if isinstance(e.__cause__, UserError) else e from None
       return {task: _numbers(metrics) for task, metrics in found.result().items()}
 
+  @property
+  def has_metrics(self) -> bool:
+    """Whether a task of this split has a metric. Raises UserError for an unknown task."""
+    return any(self.split in task.splits and task.metric_objs for task in self._tasks)
+
+  @functools.cached_property
+  def _tasks(self) -> list[Any]:
+    return seqio().get_subtasks(find(self.mixture_or_task_name, self.module))
+
   @functools.cached_property
   def _evaluator(self) -> Any:
-    provider = find(self.mixture_or_task_name, self.module)
-    tasks = seqio().get_subtasks(provider)
+    tasks = self._tasks
     splits = {split for task in tasks for split in task.splits}
     if self.split not in splits:
       raise UserError(
         f"{self.mixture_or_task_name!r} has no split {self.split!r}{nearest(self.split, splits)}"
       )
-    if not any(self.split in task.splits and task.metric_objs for task in tasks):
+    if not self.has_metrics:
       raise UserError(
         f"no task of {self.mixture_or_task_name!r} has metrics: give its registration metric_fns"
       )

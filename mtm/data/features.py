@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# Number of the task, epoch, number of the example, number of the piece in it.
+Source = tuple[int, int, int, int]
+
 
 class Piece(NamedTuple):
   """A stretch of one example that stays together in one row.
 
   Attributes:
-    source: where it came from: number of the task, epoch, number of the example, number of the
-      piece in it.
+    source: where it came from.
     columns: its values, `[tokens of that side]` each, in the order of `Layout.columns`.
   """
 
-  source: tuple[int, int, int, int]
+  source: Source
   columns: tuple[np.ndarray, ...]
 
 

@@ -16,6 +16,7 @@ from mtm.data import cached
 from mtm.data._random import Draws
 from mtm.data.batches import Cut, RowBatches
 from mtm.data.mixing import Mixing
+from mtm.data.pool import Pool, size_for
 from mtm.data.preprocessors._base import Preprocessor
 from mtm.data.provider import TaskSplit, splits_of
 from mtm.data.registry import find
@@ -41,7 +42,8 @@ class Dataset:
     batch_size: rows, of all hosts together.
     pack: whether rows hold several pieces (with segment ids and positions).
     shuffle: whether every epoch has an order of its own: of all examples with the cache, within
-      blocks of 1,024 without it.
+      blocks of 1,024 without it; and whether rows are drawn from a pool of about a million tokens,
+      so that the pieces of one document do not follow each other.
     seed: of orders, mixture and masks.
     use_cached: whether token ids are kept on disk (in MTM_CACHE, else ~/.cache/mtm): they are made
       once, by reading all of the split. Otherwise the task is read as it goes.
@@ -82,7 +84,9 @@ class Dataset:
     feeds = [self._feed(split, preprocessor) for split in splits]
     total = sum(feed.rate for feed in feeds)
     rates = {feed.name: feed.rate / total for feed in feeds}
-    rows = Rows(feeds, Mixing([feed.rate for feed in feeds], self.seed), preprocessor, self.pack)
+    mixing = Mixing([feed.rate for feed in feeds], self.seed)
+    size = size_for(tuple(preprocessor.layout.lengths.values())) if self.shuffle else 1
+    rows = Rows(feeds, mixing, preprocessor, self.pack, Pool(size, self.seed))
     return RowBatches(
       rows,
       preprocessor.layout,
@@ -152,9 +156,7 @@ class Dataset:
 
   def _splits(self) -> list[TaskSplit]:
     found = splits_of(find(self.mixture_or_task_name, self.module), self.split)
-    splits = [
-      dataclasses.replace(split, lengths=dict(self.task_feature_lengths)) for split in found
-    ]
+    splits = [dataclasses.replace(split, lengths=self.task_feature_lengths) for split in found]
     first = splits[0]
     for split in splits[1:]:
       vocabularies = [s.task.output_features["targets"].vocabulary for s in (first, split)]

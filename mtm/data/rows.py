@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mtm.data._random import Draws
-from mtm.data.features import Piece
+from mtm.data.features import Piece, Source
 from mtm.data.mixing import Mixing
 from mtm.data.packing import Packer
+from mtm.data.pool import Pool
 from mtm.data.preprocessors._base import Preprocessor, Tokens
 from mtm.data.streams import Example, Stream
 from mtm.errors import UserError
-
-Source = tuple[int, int, int, int]  # see Piece.source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +40,16 @@ class Snapshot(NamedTuple):
 
   Attributes:
     choices: examples drawn from the mixture.
+    given: rows given out.
     streams: see `Stream.state`, by task.
-    closed, open: rows that are packed and rows that are being packed, as the sources of their
-      pieces: the pieces themselves are made again.
+    ready, closed, open: rows to choose from, further packed rows, and rows that are being packed,
+      as the sources of their pieces: the pieces themselves are made again.
   """
 
   choices: int
+  given: int
   streams: dict[str, tuple[int, int, int, int]]
+  ready: list[list[Source]]
   closed: list[list[Source]]
   open: list[list[Source]]
 
@@ -60,34 +62,55 @@ class Rows:
     mixing: chooses among them.
     preprocessor: makes pieces of examples.
     pack: see `Packer`.
+    pool: shuffles the rows.
   """
 
   def __init__(
-    self, feeds: Sequence[Feed], mixing: Mixing, preprocessor: Preprocessor, pack: bool
+    self,
+    feeds: Sequence[Feed],
+    mixing: Mixing,
+    preprocessor: Preprocessor,
+    pack: bool,
+    pool: Pool,
   ) -> None:
     self._feeds, self._mixing, self._preprocessor, self._pack = feeds, mixing, preprocessor, pack
     self._choices = 0
     self._packer = self._new_packer()
+    self._pool = pool
 
   def take(self, count: int) -> list[list[Piece]]:
     """The next `count` rows; fewer, or none, at the end of the data."""
+    rows: list[list[Piece]] = []
+    while len(rows) < count and self._fill():
+      rows.append(self._pool.give())
+    return rows
+
+  def _fill(self) -> bool:
+    """Packs until the pool is full or the data end; False where nothing is left."""
     closed = self._packer.closed
-    while len(closed) < count:
+    while not self._pool.full:
+      if closed:
+        self._pool.add(closed.popleft())
+        continue
       live = tuple(feed.stream.live for feed in self._feeds)
-      if not any(live):
+      if any(live):
+        self._add(self._mixing.choose(self._choices, live))
+        self._choices += 1
+      elif self._packer.open:
         self._packer.flush()
+      else:
         break
-      self._add(self._mixing.choose(self._choices, live))
-      self._choices += 1
-    return [closed.popleft() for _ in range(min(count, len(closed)))]
+    return len(self._pool) > 0
 
   def snapshot(self) -> Snapshot:
     """Where it stands."""
     return Snapshot(
       self._choices,
+      self._pool.given,
       {feed.name: feed.stream.state() for feed in self._feeds},
-      [[piece.source for piece in row] for row in self._packer.closed],
-      [[piece.source for piece in row] for row in self._packer.open],
+      list(self._pool.sources),
+      [_sources(row) for row in self._packer.closed],
+      [_sources(row) for row in self._packer.open],
     )
 
   def restore(self, snapshot: Snapshot) -> None:
@@ -97,8 +120,11 @@ class Rows:
       UserError: they are not there.
     """
     self._choices = snapshot.choices
-    pieces = self._pieces_of([source for row in snapshot.closed + snapshot.open for source in row])
+    held = snapshot.ready + snapshot.closed + snapshot.open
+    pieces = self._pieces_of([source for row in held for source in row])
     self._packer = self._new_packer()
+    ready = [[pieces[source] for source in row] for row in snapshot.ready]
+    self._pool.restore(snapshot.given, ready)
     self._packer.closed.extend([pieces[source] for source in row] for row in snapshot.closed)
     for sources in snapshot.open:
       row = [pieces[source] for source in sources]
@@ -145,21 +171,33 @@ class Rows:
     return found
 
 
+def _sources(row: list[Piece]) -> list[Source]:
+  return [piece.source for piece in row]
+
+
 def to_json(snapshot: Snapshot) -> dict[str, Any]:
   """A snapshot as JSON-able values."""
   return {
     "choices": snapshot.choices,
+    "given": snapshot.given,
     "streams": {name: list(state) for name, state in snapshot.streams.items()},
-    "closed": [[list(source) for source in row] for row in snapshot.closed],
-    "open": [[list(source) for source in row] for row in snapshot.open],
+    **{part: _listed(getattr(snapshot, part)) for part in _HELD},
   }
 
 
 def from_json(state: Mapping[str, Any]) -> Snapshot:
   """The inverse of `to_json`."""
-  return Snapshot(
-    int(state["choices"]),
-    {name: tuple(map(int, values)) for name, values in state["streams"].items()},  # type: ignore
-    [[tuple(map(int, s)) for s in row] for row in state["closed"]],  # type: ignore[misc]
-    [[tuple(map(int, s)) for s in row] for row in state["open"]],  # type: ignore[misc]
+  streams = {name: tuple(map(int, values)) for name, values in state["streams"].items()}
+  ready, closed, open_ = (
+    [[tuple(map(int, source)) for source in row] for row in state[part]] for part in _HELD
   )
+  return Snapshot(
+    int(state["choices"]), int(state["given"]), streams, ready, closed, open_  # type: ignore
+  )  # fmt: skip
+
+
+_HELD = ("ready", "closed", "open")
+
+
+def _listed(rows: list[list[Source]]) -> list[list[list[int]]]:
+  return [[list(source) for source in row] for row in rows]

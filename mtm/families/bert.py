@@ -10,16 +10,15 @@ import jax
 
 from mtm.parts.attention import Attention, head_width
 from mtm.parts.heads import MaskedHead
-from mtm.parts.kernels import Kernel, auto
+from mtm.parts.kernels import Kernel
 from mtm.parts.linear import Embed, normal
 from mtm.parts.mlp import Mlp
-from mtm.parts.model import Model
 from mtm.parts.norm import LayerNorm
 from mtm.parts.patterns import Pattern
 from mtm.parts.patterns.full import Full
 from mtm.parts.positions.learned import Learned
-from mtm.parts.stack import Block, Stack, post_norm
-from mtm.parts.transformer import Encoder, Tower
+from mtm.parts.stack import Block, PostNorm, Stack
+from mtm.parts.transformer import Encoder, Model, Tower
 
 exact_gelu = functools.partial(jax.nn.gelu, approximate=False)
 
@@ -34,7 +33,7 @@ def bert(
   token_types: int = 2,
   dropout: float = 0.1,
   pattern: Pattern = Full(),  # noqa: B008 (frozen)
-  kernel: Kernel = auto,
+  kernel: Kernel | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",
@@ -51,7 +50,7 @@ def bert(
     token_types: number of token types.
     dropout: share dropped of embeddings, attention probabilities and sublayer outputs.
     pattern: who sees whom.
-    kernel: the attention engine.
+    kernel: the attention engine; None: the best that supports the call.
     scan, remat: see `Stack`.
     dtype: compute dtype.
   """
@@ -62,7 +61,7 @@ def bert(
     weight_init=init, out_init=init,
   )  # fmt: skip
   channel = Mlp(mlp or 4 * embed, exact_gelu, bias=True, weight_init=init, out_init=init)
-  block = Block(mixer, channel, norm, placement=post_norm, dropout=dropout)
+  block = Block(mixer, channel, norm, placement=PostNorm(), dropout=dropout)
   tower = Tower(
     Stack((block,), layers, scan, remat),
     position=Learned(max_length, embed),

@@ -10,16 +10,15 @@ import jax
 
 from mtm.parts.attention import Attention, head_width
 from mtm.parts.heads import TiedHead
-from mtm.parts.kernels import Kernel, auto
+from mtm.parts.kernels import Kernel
 from mtm.parts.linear import Embed, normal
 from mtm.parts.mlp import Mlp
-from mtm.parts.model import Model
 from mtm.parts.norm import LayerNorm
 from mtm.parts.patterns import Pattern
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.positions.learned import Learned
 from mtm.parts.stack import Block, Stack
-from mtm.parts.transformer import Decoder, Tower
+from mtm.parts.transformer import Decoder, Model, Tower
 
 
 def gpt2(
@@ -31,7 +30,7 @@ def gpt2(
   mlp: int | None = None,
   dropout: float = 0.1,
   pattern: Pattern = Causal(),  # noqa: B008 (frozen)
-  kernel: Kernel = auto,
+  kernel: Kernel | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",
@@ -47,7 +46,7 @@ def gpt2(
     mlp: hidden width of the feed-forward layer; None: 4 · embed.
     dropout: share dropped of embeddings, attention probabilities and sublayer outputs.
     pattern: who sees whom.
-    kernel: the attention engine.
+    kernel: the attention engine; None: the best that supports the call.
     scan, remat: see `Stack`.
     dtype: compute dtype.
   """

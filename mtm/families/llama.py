@@ -10,16 +10,15 @@ import jax
 
 from mtm.parts.attention import Attention, head_width
 from mtm.parts.heads import DenseHead, TiedHead
-from mtm.parts.kernels import Kernel, auto
+from mtm.parts.kernels import Kernel
 from mtm.parts.linear import Embed, normal
 from mtm.parts.mlp import Mlp
-from mtm.parts.model import Model
 from mtm.parts.norm import RMSNorm
 from mtm.parts.patterns import Pattern
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.positions.rotary import Rotary
 from mtm.parts.stack import Block, Stack
-from mtm.parts.transformer import Decoder, Tower
+from mtm.parts.transformer import Decoder, Model, Tower
 
 
 def llama(
@@ -33,7 +32,7 @@ def llama(
   tied: bool = False,
   pattern: Pattern = Causal(),  # noqa: B008 (frozen)
   dropout: float = 0.0,
-  kernel: Kernel = auto,
+  kernel: Kernel | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",
@@ -51,7 +50,7 @@ def llama(
     tied: whether the head is the token table.
     pattern: who sees whom.
     dropout: share of sublayer outputs dropped (the published models: 0).
-    kernel: the attention engine.
+    kernel: the attention engine; None: the best that supports the call.
     scan, remat: see `Stack`.
     dtype: compute dtype.
   """

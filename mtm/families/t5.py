@@ -13,17 +13,16 @@ import jax
 
 from mtm.parts.attention import Attention, CrossAttention
 from mtm.parts.heads import DenseHead, TiedHead
-from mtm.parts.kernels import Kernel, auto
+from mtm.parts.kernels import Kernel
 from mtm.parts.linear import Embed, fan_in_of, normal
 from mtm.parts.mlp import Mlp
-from mtm.parts.model import Model
 from mtm.parts.norm import RMSNorm
 from mtm.parts.patterns import Pattern
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.patterns.full import Full
 from mtm.parts.positions.t5_bias import T5Bias
 from mtm.parts.stack import Block, Stack
-from mtm.parts.transformer import EncoderDecoder, Tower
+from mtm.parts.transformer import EncoderDecoder, Model, Tower
 
 _SHARED = (1,)  # one dropout draw along length
 
@@ -39,7 +38,7 @@ def t5(
   activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
   gated: bool = True,
   tied: bool = False,
-  kernel: Kernel = auto,
+  kernel: Kernel | None = None,
   encoder_pattern: Pattern = Full(),  # noqa: B008 (frozen)
   decoder_layers: int | None = None,
   scan: bool = True,
@@ -59,7 +58,7 @@ def t5(
     activation: of the feed-forward layer.
     gated: whether a second projection gates it.
     tied: whether the head is the token table, with states scaled by 1 / √embed.
-    kernel: the attention engine.
+    kernel: the attention engine; None: the best that supports the call.
     encoder_pattern: who sees whom in the encoder.
     decoder_layers: None: as many as `layers`.
     scan, remat: see `Stack`.

@@ -12,7 +12,7 @@ from mtm.axes import constrain
 from mtm.errors import UserError
 from mtm.parts import cache as kv
 from mtm.parts.context import Aux, Context
-from mtm.parts.kernels import Kernel, attend, auto
+from mtm.parts.kernels import Kernel, prepare
 from mtm.parts.linear import Dense, Initializer
 from mtm.parts.patterns._algebra import Pattern
 from mtm.parts.patterns.full import Full
@@ -28,7 +28,7 @@ class Attention(nn.Module):
     kv_heads: key and value heads, a divisor of `heads`; None: as many as `heads`.
     pattern: who sees whom.
     position: rotates queries and keys, and adds a bias of this layer's own; None for neither.
-    kernel: the attention engine.
+    kernel: the attention engine; None: the best one that supports the call.
     scale: what scores are multiplied by; None: 1 / √head_dim (T5 has 1).
     bias: whether the projections have biases.
     dropout: share of attention probabilities dropped in training.
@@ -41,7 +41,7 @@ class Attention(nn.Module):
   kv_heads: int | None = None
   pattern: Pattern = Full()
   position: Position | None = None
-  kernel: Kernel = auto
+  kernel: Kernel | None = None
   scale: float | None = None
   bias: bool = False
   dropout: float = 0.0
@@ -67,7 +67,7 @@ class Attention(nn.Module):
       keys = cache = kv.write(context.cache, k_BSGK, v_BSGK, context.positions)
       places = context.positions, jnp.arange(cache.k.shape[1])
       segments, labels = None, _padded(labels, cache.k.shape[1])
-    out_BLHK = attend(
+    engine, request = prepare(
       q_BLHK,
       *keys,
       self.pattern,
@@ -79,7 +79,7 @@ class Attention(nn.Module):
       dropout=_dropout(self, context),
       kernel=self.kernel,
     )
-    return _output(self, out_BLHK, x_BLD.shape[-1]), Aux(cache)
+    return _output(self, engine(request), x_BLD.shape[-1]), Aux(cache)
 
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> kv.KeyValue:
@@ -96,7 +96,7 @@ class CrossAttention(nn.Module):
 
   heads: int
   head_dim: int
-  kernel: Kernel = auto
+  kernel: Kernel | None = None
   scale: float | None = None
   bias: bool = False
   dropout: float = 0.0
@@ -123,7 +123,7 @@ class CrossAttention(nn.Module):
     segments = context.segments
     if segments is None or context.cache is not None:  # one document a row
       segments = jnp.ones(x_BLD.shape[:2], jnp.int32)
-    out_BLHK = attend(
+    engine, request = prepare(
       q_BLHK,
       *keys,
       Full(),
@@ -133,7 +133,7 @@ class CrossAttention(nn.Module):
       kernel=self.kernel,
     )
     cache = None if context.cache is None else keys
-    return _output(self, out_BLHK, x_BLD.shape[-1]), Aux(cache)
+    return _output(self, engine(request), x_BLD.shape[-1]), Aux(cache)
 
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> kv.KeyValue:

@@ -1,7 +1,7 @@
 """Dense and Embed: the only place that declares parameters, their initialisers and their axes.
 
-A part computes in the dtype of its input; `mtm.parts.model.Model` casts the parameters once, so
-mixed precision is a matter of the whole model and no part carries a dtype.
+A part computes in the dtype of its input; `mtm.parts.transformer.Model` casts the parameters once,
+so mixed precision is a matter of the whole model and no part carries a dtype.
 """
 
 from __future__ import annotations

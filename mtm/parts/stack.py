@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -15,24 +15,53 @@ from mtm.errors import UserError
 from mtm.parts.context import Aux, Context
 from mtm.parts.dropout import Dropout
 
-Sublayer = Callable[[jax.Array], jax.Array]
 NormFactory = Callable[..., nn.Module]
-Placement = Callable[[jax.Array, Sublayer, NormFactory, str], jax.Array]
 
 
-def pre_norm(x: jax.Array, sublayer: Sublayer, norm: NormFactory, name: str) -> jax.Array:
+class Placement(Protocol):
+  """Where the norms of a sublayer f stand: x → leave(x, f(enter(x))).
+
+  `norm(name=...)` makes a norm; names must begin with `name`, the sublayer's.
+  """
+
+  def enter(self, x: jax.Array, norm: NormFactory, name: str) -> jax.Array:
+    """What the sublayer reads."""
+
+  def leave(self, x: jax.Array, y: jax.Array, norm: NormFactory, name: str) -> jax.Array:
+    """The residual sum of `x` and what the sublayer wrote."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PreNorm:
   """x + f(norm(x)): GPT-2, T5, LLaMA."""
-  return x + sublayer(norm(name=f"{name}_norm")(x))
+
+  def enter(self, x: jax.Array, norm: NormFactory, name: str) -> jax.Array:
+    return norm(name=f"{name}_norm")(x)
+
+  def leave(self, x: jax.Array, y: jax.Array, norm: NormFactory, name: str) -> jax.Array:
+    return x + y
 
 
-def post_norm(x: jax.Array, sublayer: Sublayer, norm: NormFactory, name: str) -> jax.Array:
+@dataclasses.dataclass(frozen=True)
+class PostNorm:
   """norm(x + f(x)): the first Transformer, BERT, BART."""
-  return norm(name=f"{name}_norm")(x + sublayer(x))
+
+  def enter(self, x: jax.Array, norm: NormFactory, name: str) -> jax.Array:
+    return x
+
+  def leave(self, x: jax.Array, y: jax.Array, norm: NormFactory, name: str) -> jax.Array:
+    return norm(name=f"{name}_norm")(x + y)
 
 
-def sandwich_norm(x: jax.Array, sublayer: Sublayer, norm: NormFactory, name: str) -> jax.Array:
+@dataclasses.dataclass(frozen=True)
+class SandwichNorm:
   """x + norm(f(norm(x))): CogView (2105.13290)."""
-  return x + norm(name=f"{name}_out_norm")(sublayer(norm(name=f"{name}_norm")(x)))
+
+  def enter(self, x: jax.Array, norm: NormFactory, name: str) -> jax.Array:
+    return norm(name=f"{name}_norm")(x)
+
+  def leave(self, x: jax.Array, y: jax.Array, norm: NormFactory, name: str) -> jax.Array:
+    return x + norm(name=f"{name}_out_norm")(y)
 
 
 class Block(nn.Module):
@@ -43,7 +72,7 @@ class Block(nn.Module):
     channel: `(x, context) → (x, Aux)` within a token, such as `Mlp`; None: no channel mixer.
     norm: makes a norm, given `name`.
     cross: `CrossAttention`, or None.
-    placement: where the norms stand: `pre_norm`, `post_norm` or `sandwich_norm`.
+    placement: where the norms stand: `PreNorm()`, `PostNorm()` or `SandwichNorm()`.
     dropout: share of each sublayer's output dropped in training.
     dropout_shared: axes along which one dropout draw is shared.
   """
@@ -52,7 +81,7 @@ class Block(nn.Module):
   channel: nn.Module | None
   norm: NormFactory
   cross: nn.Module | None = None
-  placement: Placement = pre_norm
+  placement: Placement = PreNorm()
   dropout: float = 0.0
   dropout_shared: tuple[int, ...] = ()
 
@@ -62,17 +91,14 @@ class Block(nn.Module):
     caches, losses, metrics = {}, {}, {}
     for name, part in self._sublayers():
       own = None if context.cache is None else context.cache[name]
-
-      def sublayer(x, name=name, part=part, own=own):
-        y, aux = part(x, context.with_cache(own))
-        caches[name] = aux.cache
-        losses.update({f"{name}/{key}": value for key, value in aux.losses.items()})
-        metrics.update({f"{name}/{key}": value for key, value in aux.metrics.items()})
-        drop = Dropout(self.dropout, self.dropout_shared, name=f"{name}_dropout")
-        return drop(y, context.train)
-
-      x_BLD = self.placement(x_BLD, sublayer, self.norm, name)
+      y_BLD = self.placement.enter(x_BLD, self.norm, name)
+      y_BLD, aux = part(y_BLD, context.with_cache(own))
+      drop = Dropout(self.dropout, self.dropout_shared, name=f"{name}_dropout")
+      x_BLD = self.placement.leave(x_BLD, drop(y_BLD, context.train), self.norm, name)
       x_BLD = constrain(x_BLD, "batch", "length", "embed")
+      caches[name] = aux.cache
+      losses.update({f"{name}/{key}": value for key, value in aux.losses.items()})
+      metrics.update({f"{name}/{key}": value for key, value in aux.metrics.items()})
     return x_BLD, Aux(None if context.cache is None else caches, losses, metrics)
 
   @nn.nowrap

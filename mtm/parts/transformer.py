@@ -1,6 +1,7 @@
-"""Encoder, Decoder, EncoderDecoder: the only wiring of parts into a model.
+"""Encoder, Decoder, EncoderDecoder: the only wiring of parts; and Model, which makes them pure.
 
-Each takes a batch by its SeqIO feature names and returns a `mtm.types.Output`.
+Each takes a batch by its SeqIO feature names and returns a `mtm.types.Output`. Nothing above
+`families` sees a Linen module: it sees `Model`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mtm.axes import constrain
+from mtm.errors import UserError
 from mtm.parts.context import Aux, Context, Source
 from mtm.parts.dropout import Dropout
 from mtm.parts.linear import Embed
 from mtm.parts.positions._base import Position
 from mtm.parts.stack import NormFactory, Stack
-from mtm.types import Batch, Cache, Output
+from mtm.types import Axes, Batch, Cache, Output, Params
 
 
 class Tower(nn.Module):
@@ -142,7 +145,13 @@ class EncoderDecoder(nn.Module):
 
   def __call__(self, batch: Batch, train: bool = False, cache: Cache = None) -> Output:
     """Logits `[batch, length, vocab]` at every decoder position."""
-    source, aux = self._source(batch, train, cache)
+    if cache is None or "encoder_input_tokens" in batch:
+      around = _context(batch, "encoder", train, padding=True)
+      states, aux = self.encoder(batch["encoder_input_tokens"], self.tokens, around)
+      segments = around.segments if cache is None else (around.segments > 0).astype(jnp.int32)
+      source = Source(states, segments)
+    else:
+      source, aux = Source(None, cache["source_segments"][0]), Aux()
     context = dataclasses.replace(
       _context(batch, "decoder", train),
       source=source,
@@ -155,16 +164,6 @@ class EncoderDecoder(nn.Module):
     metrics = {**_prefixed("encoder", aux.metrics), **_prefixed("decoder", own.metrics)}
     return Output(self.head(x, self.tokens), x, cache, losses, metrics)
 
-  def _source(self, batch: Batch, train: bool, cache: Cache) -> tuple[Source, Aux]:
-    if cache is not None and "encoder_input_tokens" not in batch:
-      return Source(None, cache["source_segments"][0]), Aux()
-    context = _context(batch, "encoder", train, padding=True)
-    x, aux = self.encoder(batch["encoder_input_tokens"], self.tokens, context)
-    segments = context.segments
-    if cache is not None:
-      segments = (segments > 0).astype(jnp.int32)
-    return Source(x, segments), aux
-
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> Cache:
     """Every leaf is `[layers or 1, batch, ...]`."""
@@ -172,6 +171,85 @@ class EncoderDecoder(nn.Module):
       "decoder": self.decoder.stack.empty_cache(batch, length, source_length, dtype),
       "source_segments": jnp.zeros((1, batch, source_length), jnp.int32),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A model as everything above `families` sees it.
+
+  Attributes:
+    module: an Encoder, Decoder or EncoderDecoder.
+    inputs: the batch features that it cannot do without.
+    vocab_size: number of token ids.
+    max_length: the longest sequence, or None where positions are unbounded.
+    dtype: compute dtype; parameters are float32 masters, cast at every call.
+  """
+
+  module: nn.Module
+  inputs: tuple[str, ...]
+  vocab_size: int
+  max_length: int | None = None
+  dtype: Any = "float32"
+
+  def init(self, rng: jax.Array, batch: Batch) -> Params:
+    """Fresh float32 parameters; of `batch` only the shapes matter."""
+    self._check(batch, self.inputs)
+    return nn.meta.unbox(self.module.init(rng, batch)["params"])
+
+  def axes(self, batch: Batch) -> Axes:
+    """A tree like the parameters whose leaves are tuples of logical axis names."""
+    boxed = jax.eval_shape(self.module.init, jax.random.key(0), batch)["params"]
+    is_box = lambda x: isinstance(x, nn.meta.AxisMetadata)  # noqa: E731
+    return jax.tree.map(lambda box: tuple(box.names), boxed, is_leaf=is_box)
+
+  def apply(
+    self,
+    params: Params,
+    batch: Batch,
+    rng: jax.Array | None = None,
+    train: bool = False,
+    cache: Cache = None,
+  ) -> Output:
+    """Runs the model.
+
+    Args:
+      params: from `init`.
+      batch: feature name → `[batch, length]`.
+      rng: the dropout key; needed when `train` is set and the model drops anything.
+      train: whether dropout is on.
+      cache: from `empty_cache` or an earlier call; then `decoder_positions` says where the tokens
+        stand, and the output's cache goes into the next call.
+
+    Raises:
+      UserError: a feature that the model needs is not in the batch, or a sequence is longer than
+        the model.
+    """
+    needed = self.inputs if cache is None else ("decoder_input_tokens", "decoder_positions")
+    self._check(batch, needed)
+    cast = jax.tree.map(lambda p: p.astype(self.dtype), params)
+    rngs = None if rng is None else {"dropout": rng}
+    return self.module.apply({"params": cast}, batch, train, cache, rngs=rngs)
+
+  def empty_cache(self, batch_size: int, length: int, source_length: int = 0) -> Cache:
+    """A cache for `length` decoder positions; every leaf is `[layers, batch, ...]`."""
+    if not hasattr(self.module, "empty_cache"):
+      raise UserError(f"a {type(self.module).__name__} cannot decode: it has no cache")
+    return self.module.empty_cache(batch_size, length, source_length, jnp.dtype(self.dtype))
+
+  def _check(self, batch: Batch, needed: tuple[str, ...]) -> None:
+    missing = [name for name in needed if name not in batch]
+    if missing:
+      raise UserError(
+        f"the model ({type(self.module).__name__}) needs {', '.join(missing)}, but the batch has"
+        f" {', '.join(sorted(batch))}: take an objective that makes what this model reads"
+      )
+    for name in needed:
+      length = np.shape(batch[name])[1]
+      if self.max_length is not None and length > self.max_length:
+        raise UserError(
+          f"{name} is {length} long and the model's positions end at {self.max_length}: shorten it,"
+          " or raise the model's max_length"
+        )
 
 
 def _context(batch: Batch, side: str, train: bool, padding: bool = False) -> Context:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +24,6 @@ def summary(run: Run, history: History, held_out_text: Callable[[], bytes] | Non
   rows = metrics.read(run.model_dir)
   splits = held_out(rows)
   rivals = compressed_bits_per_byte(held_out_text()) if held_out_text is not None else {}
-  waits = [row["waiting"] for row in rows if "waiting" in row]
   return Summary(
     step=run.step,
     total=run.total,
@@ -35,7 +36,7 @@ def summary(run: Run, history: History, held_out_text: Callable[[], bytes] | Non
       if "bits_per_byte" in values
     },
     ledger=history.ledger(run),
-    waiting=waits[-1] if waits else 0.0,
+    waiting=run.clock.waited / run.clock.busy if run.clock.busy else 0.0,
     paths=_paths(run.model_dir),
     commands=commands(run),
     stopped=run.stop,
@@ -44,17 +45,27 @@ def summary(run: Run, history: History, held_out_text: Callable[[], bytes] | Non
 
 def commands(run: Run) -> dict[str, str]:
   """The next things to try, by what they do."""
-  home = run.model_dir
+  home, mtm = run.model_dir, _mtm()
   return {
     "continue a text of your own": (
-      f"echo 'import os' | mtm infer --gin_file={home}/model.gin --gin_file=runs/generate.gin"
+      f"echo 'import os' | {mtm} infer --gin_file={home}/model.gin --gin_file=runs/generate.gin"
       f" --gin.CHECKPOINT_PATH={home}"
     ),
     "train twice as long": (
-      f"mtm train --gin_file={home}/config.gin --gin.TRAIN_STEPS={2 * run.total}"
+      f"{mtm} train --gin_file={home}/config.gin --gin.TRAIN_STEPS={2 * run.total}"
+      f" --gin.MODEL_DIR={home}_longer"
     ),
-    "see what was learned, tensor by tensor": f"mtm inspect {home}",
+    "see what was learned, tensor by tensor": f"{mtm} inspect {home}",
   }
+
+
+def _mtm() -> str:
+  """The command as it can be typed here: its path where it is not on the PATH."""
+  beside = Path(sys.executable).with_name("mtm")
+  if shutil.which("mtm") is not None or not beside.exists():
+    return "mtm"
+  here = Path.cwd()
+  return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
 
 
 def _paths(home: Path) -> dict[str, str]:

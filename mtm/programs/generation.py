@@ -22,6 +22,22 @@ from mtm.types import Batch, Model, Params
 SHORTEST = 16  # prompts are padded to this length times a power of two, so that few shapes compile
 
 
+def padded(longest: int, limit: int | None = None) -> int:
+  """The length that `longest` tokens are padded to, `limit` at most.
+
+  Raises:
+    UserError: they are longer than that.
+  """
+  length = SHORTEST
+  while length < longest:
+    length *= 2
+  if limit is None:
+    return length
+  if longest > limit:
+    raise UserError(f"{longest} tokens are longer than the model's {limit}: shorten them")
+  return min(length, limit)
+
+
 class Hypothesis(NamedTuple):
   """One continuation: its ids without the end-of-sequence id, and its score under the policy."""
 
@@ -101,19 +117,16 @@ class Generator:
 
   def _length(self, longest: int) -> int:
     """The padded length of a batch whose longest prompt has so many tokens."""
-    length = SHORTEST
-    while length < longest:
-      length *= 2
     limit = self.model.max_length
     if limit is None:
-      return length
+      return padded(longest)
     room = limit if self.reads_encoder else limit - self.max_length
     if longest > room:
       raise UserError(
         f"a prompt of {longest} tokens and {self.max_length} generated ones do not fit the model's"
         f" {limit}: shorten the prompt, or generate fewer"
       )
-    return min(length, room)
+    return padded(longest, room)
 
   def _batch(self, rows: list[list[int]], length: int) -> dict[str, np.ndarray]:
     tokens = np.zeros((len(rows), length), np.int32)

@@ -66,7 +66,7 @@ class Report:
 
   def __call__(self, run: Run) -> None:
     """See `mtm.training.loop.Action`."""
-    if not due(run, self.period) or jax.process_index():
+    if not (run.last or due(run, self.period)) or jax.process_index():
       return
     rows = metrics.read(run.model_dir)
     if rows:

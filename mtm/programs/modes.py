@@ -16,7 +16,7 @@ from mtm.decoding.greedy import Greedy
 from mtm.decoding.score import score
 from mtm.errors import UserError
 from mtm.programs.examples import Example
-from mtm.programs.generation import Generator
+from mtm.programs.generation import Generator, padded
 from mtm.sharding.plan import Plan
 from mtm.types import Model, Params
 
@@ -120,7 +120,8 @@ def _scored_batch(setting: Setting, examples: list[Example]) -> dict[str, np.nda
     inputs, targets = list(example["inputs_ids"]), list(example["targets_ids"])
     lines.append(targets if encoder else inputs + targets)
     known.append(0 if encoder else len(inputs))
-  rows, length = setting.batch_size, _power(max(map(len, lines)))
+  limit = setting.model.max_length
+  rows, length = setting.batch_size, padded(max(map(len, lines)), limit)
   tokens, weights = np.zeros((rows, length), np.int32), np.zeros((rows, length), np.int32)
   for index, (line, start) in enumerate(zip(lines, known, strict=True)):
     tokens[index, : len(line)], weights[index, start : len(line)] = line, 1
@@ -132,7 +133,7 @@ def _scored_batch(setting: Setting, examples: list[Example]) -> dict[str, np.nda
   }
   if encoder:
     sources = [list(example["inputs_ids"]) for example in examples]
-    source = np.zeros((rows, _power(max(map(len, sources)))), np.int32)
+    source = np.zeros((rows, padded(max(map(len, sources)), limit)), np.int32)
     for index, line in enumerate(sources):
       source[index, : len(line)] = line
     batch |= {"encoder_input_tokens": source, "encoder_segment_ids": (source > 0).astype(np.int32)}
@@ -140,10 +141,6 @@ def _scored_batch(setting: Setting, examples: list[Example]) -> dict[str, np.nda
     prefix = np.arange(length)[None] <= np.asarray(known + [0] * (rows - len(known)))[:, None]
     batch["decoder_causal_attention"] = prefix.astype(np.int32)
   return batch
-
-
-def _power(length: int) -> int:
-  return max(16, 1 << (length - 1).bit_length())
 
 
 def _told(example: Example) -> Row:

@@ -33,8 +33,11 @@ class EvaluationData(Protocol):
 
 
 def due(run: Run, period: int) -> bool:
-  """Whether a multiple of `period` steps was taken, or no step follows; 0 means at the end only."""
-  return run.last or (period > 0 and run.step % period == 0)
+  """Whether a multiple of `period` steps was taken, or all of them; 0 means at the end only.
+
+  An interrupted run is in a hurry: nothing but saving is due for that.
+  """
+  return run.finished or (period > 0 and run.step % period == 0)
 
 
 @dataclasses.dataclass
@@ -152,7 +155,7 @@ class _ByteCounter:
 
 @dataclasses.dataclass(frozen=True)
 class Save:
-  """A checkpoint every `period` steps and at the end.
+  """A checkpoint every `period` steps, at the end, and when the run is interrupted.
 
   Attributes:
     checkpoints: where.
@@ -165,7 +168,8 @@ class Save:
   record: Callable[[Run], Mapping[str, Any]]
 
   def __call__(self, run: Run) -> None:
-    if not due(run, self.period) or not run.step or self.checkpoints.latest() == run.step:
+    wanted = run.last or due(run, self.period)
+    if not wanted or not run.step or self.checkpoints.latest() == run.step:
       return
     run.sync()
     with run.clock.measure("checkpoints"):

@@ -22,6 +22,9 @@ from mtm.training.trainer import Trainer
 from mtm.types import Batches
 
 
+ENDED = "the end of the data"
+
+
 @dataclasses.dataclass
 class Clock:
   """Where the wall time went, in seconds.
@@ -108,7 +111,12 @@ class Run:
   @property
   def last(self) -> bool:
     """Whether no step follows."""
-    return self.step >= self.total or self.stop is not None
+    return self.finished or self.stop is not None
+
+  @property
+  def finished(self) -> bool:
+    """Whether no step is left to take, so that running again would not go on."""
+    return self.step >= self.total or self.stop == ENDED
 
   @property
   def tokens(self) -> float:
@@ -139,7 +147,7 @@ def train(run: Run, actions: Sequence[Action]) -> Run:
       began = time.perf_counter()
       batch = next(run.batches, None)
       if batch is None:
-        run.stop = "the data ended"
+        run.stop = ENDED
       else:
         _step(run, batch, began)
       finished = run.last  # a signal during the actions: one more step, and all see `run.last`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,20 +47,16 @@ def train_step(
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
     scale = state.extra["loss_scale"]
+    size = next(iter(batch.values())).size / microbatches  # keeps fp16 near the size of a mean
 
-    def gradients(part: Batch, key: Array) -> tuple[Params, Sums]:
-      size = next(iter(part.values())).size  # keeps fp16 cotangents near those of a mean
+    def loss(params: Params, part: Batch, key: Array) -> tuple[Array, Sums]:
+      sums = objective.loss(apply, params, part, rng=key, train=True)
+      return scale.scale(sums.loss / size), sums
 
-      def loss(params: Params) -> tuple[Array, Sums]:
-        sums = objective.loss(apply, params, part, rng=key, train=True)
-        return scale.scale(sums.loss / size), sums
-
-      grads, sums = jax.grad(loss, has_aux=True)(state.params)
-      return jax.tree.map(lambda g: g * size, scale.unscale(grads)), sums
-
+    gradients = functools.partial(jax.grad(loss, has_aux=True), state.params)
     grads, sums = accumulate(gradients, batch, step_key(state), microbatches)
     weight = jnp.where(sums.weight == 0, 1.0, sums.weight) if normalizer is None else normalizer
-    grads = jax.tree.map(lambda g: g / weight, grads)
+    grads = jax.tree.map(lambda g: g * (size / weight), scale.unscale(grads))
     finite = precision.all_finite(grads) if scale.dynamic else jnp.bool_(True)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

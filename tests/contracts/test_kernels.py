@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtm.errors import UserError
-from mtm.parts.kernels import Kernel, Request, _choose, attend
+from mtm.parts.kernels import Kernel, Request, _choose, prepare
 from mtm.parts.kernels.reference import Reference
 from mtm.parts.patterns import Pattern
 from mtm.parts.patterns._algebra import visible
@@ -23,6 +23,12 @@ from tests.contracts.discovered import examples
 
 KERNELS = examples("mtm.parts.kernels")
 B, L, S, H, G, K = 2, 8, 8, 4, 2, 8
+
+
+def attend(q: Any, k: Any, v: Any, pattern: Pattern, **fields: Any) -> jax.Array:
+  """The attention of `prepare`'s arguments."""
+  engine, request = prepare(q, k, v, pattern, **fields)
+  return engine(request)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +221,7 @@ def test_a_kernel_that_cannot_honour_a_call_says_why() -> None:
     attend(x["q"], x["k"], x["v"], Full(), kernel=Picky())
 
 
-def test_auto_takes_the_highest_rank_that_supports_the_call(monkeypatch: Any) -> None:
+def test_the_highest_rank_that_supports_the_call_is_taken(monkeypatch: Any) -> None:
   found = [types.SimpleNamespace(EXAMPLES=[Reference(), Picky()])]
   monkeypatch.setattr(_choose, "modules", lambda package: found)
   x = arrays()

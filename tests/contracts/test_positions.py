@@ -18,12 +18,11 @@ import pytest
 from mtm.parts.attention import Attention
 from mtm.parts.heads import TiedHead
 from mtm.parts.linear import Embed
-from mtm.parts.model import Model
 from mtm.parts.norm import RMSNorm
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.positions import Position
 from mtm.parts.stack import Block, Stack
-from mtm.parts.transformer import Decoder, Tower
+from mtm.parts.transformer import Decoder, Model, Tower
 from tests.contracts.discovered import examples, parameters
 
 each = pytest.mark.parametrize("position", examples("mtm.parts.positions"))

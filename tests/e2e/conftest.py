@@ -10,7 +10,7 @@ import pytest
 from mtm import cli
 
 ROOT = Path(__file__).parents[2]
-STEPS = 12
+STEPS = 24
 
 
 @pytest.fixture(scope="session")
@@ -52,11 +52,11 @@ def training(model_dir, **changes):
     "TASK_FEATURE_LENGTHS": {"targets": 48},
     "BATCH_SIZE": 8,
     "EVAL_STEPS": 2,
-    "EVAL_PERIOD": 6,
-    "CHECKPOINT_PERIOD": 4,
+    "EVAL_PERIOD": 12,
+    "CHECKPOINT_PERIOD": 8,
     "DROPOUT_RATE": 0.2,
     "LEARNING_RATE": 0.01,
-    "gpt2.gpt2.vocab": 259,
+    "gpt2.gpt2.vocab": 260,
     "gpt2.gpt2.max_length": 96,
     "gpt2.gpt2.embed": 32,
     **changes,

@@ -37,7 +37,7 @@ def test_a_run_leaves_everything_that_the_design_names(trained):
 def test_metrics_hold_every_step_in_order_and_the_evaluations(trained):
   found = losses(trained)
   assert list(found["train"]) == list(range(1, STEPS + 1))
-  assert list(found["validation"]) == [6, 12]
+  assert list(found["validation"]) == [12, 24]
   assert found["train"][STEPS] < found["train"][1]
   assert all("bits_per_byte" in row for row in read(trained) if row["split"] == "validation")
 

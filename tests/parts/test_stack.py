@@ -18,7 +18,7 @@ from mtm.parts.mlp import Mlp
 from mtm.parts.norm import LayerNorm, RMSNorm
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.patterns.window import Window
-from mtm.parts.stack import Block, Stack, post_norm, pre_norm, sandwich_norm
+from mtm.parts.stack import Block, PostNorm, PreNorm, SandwichNorm, Stack
 from tests.contracts.discovered import parameters
 
 D, L = 8, 6
@@ -158,7 +158,7 @@ def test_axes_gain_layers_in_front() -> None:
   )  # fmt: skip
 
 
-@pytest.mark.parametrize("placement", [pre_norm, post_norm, sandwich_norm])
+@pytest.mark.parametrize("placement", [PreNorm(), PostNorm(), SandwichNorm()])
 def test_placement_is_its_formula(placement: Any) -> None:
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, D)), jnp.float32)
   one = Block(Mlp(12), None, LayerNorm, placement=placement)
@@ -167,9 +167,9 @@ def test_placement_is_its_formula(placement: Any) -> None:
   norm = functools.partial(_layer_norm, params["params"]["mixer_norm"])
   mlp = functools.partial(_mlp, params["params"]["mixer"])
   wanted = {
-    pre_norm: lambda: x + mlp(norm(x)),
-    post_norm: lambda: norm(x + mlp(x)),
-    sandwich_norm: lambda: x + _layer_norm(params["params"]["mixer_out_norm"], mlp(norm(x))),
+    PreNorm(): lambda: x + mlp(norm(x)),
+    PostNorm(): lambda: norm(x + mlp(x)),
+    SandwichNorm(): lambda: x + _layer_norm(params["params"]["mixer_out_norm"], mlp(norm(x))),
   }[placement]()
   np.testing.assert_allclose(one.apply(params, x, context)[0], wanted, rtol=1e-5, atol=1e-5)
 

@@ -39,7 +39,8 @@ def mixture(
     raise UserError(
       f"mixture {name!r} has given rates: temperature and cap apply to rates by size only"
     )
-  wrong = [] if by_size else [task for task, rate in tasks.items() if not rate > 0]
+  rates = tasks if isinstance(tasks, Mapping) else {}
+  wrong = [task for task, rate in rates.items() if not rate > 0]
   if not tasks or wrong:
     raise UserError(f"mixture {name!r}: {wrong[0] if wrong else 'it'} needs a rate above 0")
   if temperature <= 0 or (cap is not None and cap < 1):

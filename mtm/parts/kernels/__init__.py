@@ -1,5 +1,5 @@
-"""Attention kernels: `attend(q, k, v, pattern, ...)` by whichever engine supports the call best."""
+"""Attention kernels: `prepare(q, k, v, pattern, ...)` finds the engine that suits the call best."""
 
-from mtm.parts.kernels._choose import Kernel, Request, attend, auto
+from mtm.parts.kernels._choose import Kernel, Request, prepare
 
-__all__ = ["Kernel", "Request", "attend", "auto"]
+__all__ = ["Kernel", "Request", "prepare"]

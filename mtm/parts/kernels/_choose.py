@@ -49,7 +49,7 @@ class Kernel(Protocol):
   """An engine. A module of this package ends with `EXAMPLES`, its kernels.
 
   Attributes:
-    rank: which of several engines that support a request `auto` takes: the highest.
+    rank: which of several engines that support a request is taken: the highest.
   """
 
   rank: int
@@ -61,26 +61,7 @@ class Kernel(Protocol):
     """`[batch, queries, heads, head_dim]` in the dtype of `q`; a row that sees nothing is 0."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Auto:
-  """Asks each engine what it supports and takes the best."""
-
-  rank: int = -1
-
-  def supports(self, request: Request) -> str | None:
-    """Always None: `reference` honours everything."""
-    return None
-
-  def __call__(self, request: Request) -> jax.Array:
-    engines = [k for module in modules(__package__) for k in module.EXAMPLES]
-    able = [k for k in engines if k.supports(request) is None]
-    return max(able, key=lambda k: k.rank)(request)
-
-
-auto = Auto()
-
-
-def attend(
+def prepare(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
@@ -92,9 +73,11 @@ def attend(
   positions: tuple[jax.Array, jax.Array] | None = None,
   scale: float | None = None,
   dropout: tuple[jax.Array, float] | None = None,
-  kernel: Kernel = auto,
-) -> jax.Array:
-  """Softmax attention of `q` over the keys that `pattern` shows.
+  kernel: Kernel | None = None,
+) -> tuple[Kernel, Request]:
+  """Softmax attention of `q` over the keys that `pattern` shows: who computes it, and from what.
+
+  `engine, request = prepare(q, k, v, pattern)`, then `engine(request)`.
 
   Args:
     q: `[batch, queries, heads, head_dim]`.
@@ -107,10 +90,10 @@ def attend(
     positions: places of queries and keys; None: 0, 1, 2, ... on both sides.
     scale: what scores are multiplied by; None: 1 / √head_dim.
     dropout: (PRNG key, rate), or None.
-    kernel: the engine; `auto` takes the best one that supports the call.
+    kernel: the engine; None: the best one that supports the call.
 
   Returns:
-    `[batch, queries, heads, head_dim]`, in the dtype of `q`.
+    the engine and the request that it supports.
 
   Raises:
     UserError: the engine cannot honour an argument, or `heads` is no multiple of `kv_heads`.
@@ -126,10 +109,18 @@ def attend(
     q, k, v, pattern, *places, labels, bias,
     q.shape[-1] ** -0.5 if scale is None else scale, dropout, aligned=positions is None,
   )  # fmt: skip
+  if kernel is None:
+    able = [k for k in _engines() if k.supports(request) is None]
+    return max(able, key=lambda k: k.rank), request
   reason = kernel.supports(request)
   if reason is not None:
     raise UserError(f"attention kernel {type(kernel).__name__} cannot run this: {reason}")
-  return kernel(request)
+  return kernel, request
+
+
+def _engines() -> list[Kernel]:
+  """Every kernel of this package; `reference` supports every request."""
+  return [kernel for module in modules(__package__) for kernel in module.EXAMPLES]
 
 
 def drop(p: jax.Array, dropout: tuple[jax.Array, float] | None) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What `attend` gives a kernel; what kernels do with it is in tests/contracts/test_kernels.py."""
+"""What `prepare` gives a kernel; what kernels do with it is in tests/contracts/test_kernels.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtm.parts.kernels import Request, attend
+from mtm.parts.kernels import Request, prepare
 from mtm.parts.kernels._choose import drop
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.patterns.segment import SameSegment
@@ -17,25 +17,23 @@ from mtm.parts.patterns.segment import SameSegment
 
 @dataclasses.dataclass
 class Recorder:
-  """Keeps the request it is given."""
+  """A kernel that supports everything."""
 
   rank: int = 0
-  request: Request | None = None
 
   def supports(self, request: Request) -> str | None:
     return None
 
   def __call__(self, request: Request) -> jax.Array:
-    self.request = request
     return request.q
 
 
 def asked(**fields: object) -> Request:
   recorder = Recorder()
   q = jnp.zeros((2, 4, 2, 16))
-  attend(q, q, q, Causal(), kernel=recorder, **fields)
-  assert recorder.request is not None
-  return recorder.request
+  engine, request = prepare(q, q, q, Causal(), kernel=recorder, **fields)
+  assert engine is recorder
+  return request
 
 
 def test_defaults_are_in_the_request() -> None:

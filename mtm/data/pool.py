@@ -1,0 +1,59 @@
+"""Shuffling packed rows: the pieces of one long document do not follow each other."""
+
+from __future__ import annotations
+
+from mtm.data._random import Uniforms
+from mtm.data.features import Piece, Source
+
+TOKENS = 1 << 20  # held ready, about: more of them mix better and take longer to fill
+MOST = 4096  # rows: their sources are part of the saved state
+
+
+class Pool:
+  """Gives out one of the rows it holds, at random; with room for one row it keeps their order.
+
+  Attributes:
+    given: how many rows it has given out: decides, with the seed, which one is next.
+    sources: those of the pieces of the rows it holds, kept at hand since every batch is saved.
+  """
+
+  def __init__(self, size: int, seed: int) -> None:
+    """An empty pool that wants to hold `size` rows before it gives one."""
+    self.given = 0
+    self.sources: list[list[Source]] = []
+    self._rows: list[list[Piece]] = []
+    self._size = size
+    self._uniforms = Uniforms(seed, "rows")
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  @property
+  def full(self) -> bool:
+    """Whether it holds as many rows as it wants."""
+    return len(self._rows) >= self._size
+
+  def add(self, row: list[Piece]) -> None:
+    """Takes a packed row."""
+    self._rows.append(row)
+    self.sources.append([piece.source for piece in row])
+
+  def give(self) -> list[Piece]:
+    """A row; it must hold one."""
+    i = int(self._uniforms[self.given] * len(self._rows))
+    self.given += 1
+    for held in (self._rows, self.sources):
+      held[i], held[-1] = held[-1], held[i]  # type: ignore[index, call-overload]
+    self.sources.pop()
+    return self._rows.pop()
+
+  def restore(self, given: int, rows: list[list[Piece]]) -> None:
+    """Holds these rows, having given out so many."""
+    self.given, self._rows, self.sources = given, [], []
+    for row in rows:
+      self.add(row)
+
+
+def size_for(lengths: tuple[int, ...]) -> int:
+  """How many rows of these lengths are worth holding."""
+  return max(1, min(TOKENS // sum(lengths), MOST))
