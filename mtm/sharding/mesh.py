@@ -67,7 +67,7 @@ def _devices(platform: str | None) -> list[Any]:
     return jax.devices(platform)
   except (RuntimeError, AssertionError) as error:  # the latter when JAX finds no platform at all
     there = ", ".join(sorted({d.platform for d in _default_devices()})) or "none"
-    wanted = platform or f"JAX_PLATFORMS={jax.config.jax_platforms}"
+    wanted = platform or f"JAX_PLATFORMS={jax.config.values['jax_platforms']}"
     said = " ".join(str(error).split())[:120] or "JAX finds no device"
     raise UserError(
       f"the accelerator asked for ({wanted}) is not there; JAX sees: {there}. Install the jax"

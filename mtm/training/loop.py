@@ -21,7 +21,6 @@ from mtm.training.state import TrainState
 from mtm.training.trainer import Trainer
 from mtm.types import Batches
 
-
 ENDED = "the end of the data"
 
 
