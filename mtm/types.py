@@ -72,9 +72,30 @@ class Apply(Protocol):
 
 
 class Model(Protocol):
-  """A pure-function model: everything above `families` sees only this."""
+  """A pure-function model: everything above `families` sees only this.
 
-  apply: Apply
+  Attributes:
+    apply: runs it.
+    architecture: what it is built as: `Encoder`, `Decoder` or `EncoderDecoder`.
+    inputs: the batch features that it cannot do without.
+    vocab_size: number of token ids.
+    max_length: the longest sequence, or None where positions are unbounded.
+  """
+
+  @property
+  def apply(self) -> Apply: ...
+
+  @property
+  def architecture(self) -> str: ...
+
+  @property
+  def inputs(self) -> tuple[str, ...]: ...
+
+  @property
+  def vocab_size(self) -> int: ...
+
+  @property
+  def max_length(self) -> int | None: ...
 
   def init(self, rng: Array, batch: Batch) -> Params:
     """Fresh parameters, float32; `batch` gives only shapes."""
@@ -99,6 +120,9 @@ class Batches(Protocol):
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Continue exactly where `state()` was taken. Raises ValueError for another stream's state."""
+
+  def proportions(self) -> dict[str, dict[str, float]]:
+    """Task → its `rate`, and the `realised` share, `examples` and `tokens` given so far."""
 
 
 class Objective(Protocol):

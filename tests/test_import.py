@@ -66,9 +66,8 @@ print("loaded", sorted(loaded & set(BLOCKED)))
 
 def python(code: str, *argv: str) -> subprocess.CompletedProcess[str]:
   env = {**os.environ, "PYTHONPATH": str(ROOT)}
-  return subprocess.run(
-    [sys.executable, "-c", code, *argv], env=env, cwd=ROOT, capture_output=True, text=True, check=False
-  )  # fmt: skip
+  command = [sys.executable, "-c", code, *argv]
+  return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_a_run_works_where_tensorflow_and_seqio_are_absent(tmp_path: Path) -> None:

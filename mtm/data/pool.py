@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from mtm.data._random import Uniforms
 from mtm.data.features import Piece, Source
+
+T = TypeVar("T")
 
 TOKENS = 1 << 20  # held ready, about: more of them mix better and take longer to fill
 MOST = 4096  # rows: their sources are part of the saved state
@@ -42,10 +46,8 @@ class Pool:
     """A row; it must hold one."""
     i = int(self._uniforms[self.given] * len(self._rows))
     self.given += 1
-    for held in (self._rows, self.sources):
-      held[i], held[-1] = held[-1], held[i]  # type: ignore[index, call-overload]
-    self.sources.pop()
-    return self._rows.pop()
+    _take(self.sources, i)
+    return _take(self._rows, i)
 
   def restore(self, given: int, rows: list[list[Piece]]) -> None:
     """Holds these rows, having given out so many."""
@@ -57,3 +59,9 @@ class Pool:
 def size_for(lengths: tuple[int, ...]) -> int:
   """How many rows of these lengths are worth holding."""
   return max(1, min(TOKENS // sum(lengths), MOST))
+
+
+def _take(items: list[T], index: int) -> T:
+  """Takes an item out; the last one moves to its place."""
+  items[index], items[-1] = items[-1], items[index]
+  return items.pop()

@@ -64,6 +64,12 @@ class Vocabulary(Protocol):
     """The SeqIO vocabulary with the same ids."""
 
 
+def terminated(vocabulary: Vocabulary, text: str) -> list[int]:
+  """The ids of `text`, then the end-of-sequence id where the vocabulary has one."""
+  end = vocabulary.eos_id
+  return [*vocabulary.encode(text), *([] if end is None else [end])]
+
+
 @dataclasses.dataclass(frozen=True)
 class SentencePiece:
   """A SentencePiece model (1808.06226), with T5's sentinels put on top of it.

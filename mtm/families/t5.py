@@ -66,7 +66,7 @@ def t5(
   """
   fan_in = fan_in_of(1)
   norm = functools.partial(RMSNorm, epsilon=1e-6)
-  attention = functools.partial(
+  attention: Callable[..., dict[str, Any]] = functools.partial(
     dict, heads=heads, head_dim=head_dim, kernel=kernel, scale=1.0, dropout=dropout,
     weight_init=fan_in, query_init=fan_in_of(1, 1 / head_dim), out_init=fan_in_of(2),
   )  # fmt: skip

@@ -60,7 +60,7 @@ class Attention(nn.Module):
     v_BSGK = _project(self, x_BLD, "value", kv_heads, "kv_heads", self.weight_init)
     if self.position is not None:
       q_BLHK, k_BSGK = self.position.rotate(q_BLHK, k_BSGK, context.positions)
-    keys, places, cache = (k_BSGK, v_BSGK), None, None
+    keys, places, cache = kv.KeyValue(k_BSGK, v_BSGK), None, None
     segments = context.segments
     labels = {name: (label, label) for name, label in context.labels.items()}
     if context.cache is not None:
@@ -69,7 +69,8 @@ class Attention(nn.Module):
       segments, labels = None, _padded(labels, cache.k.shape[1])
     engine, request = prepare(
       q_BLHK,
-      *keys,
+      keys.k,
+      keys.v,
       self.pattern,
       bias=_total_bias(self.position, context, places, x_BLD.shape[1]),
       segment_ids=None if segments is None else (segments, segments),
@@ -114,7 +115,7 @@ class CrossAttention(nn.Module):
       self, x_BLD, "query", self.heads, "heads", self.query_init or self.weight_init
     )
     if source.x is None:
-      keys = context.cache
+      keys: kv.KeyValue = context.cache
     else:
       keys = kv.KeyValue(
         _project(self, source.x, "key", self.heads, "kv_heads", self.weight_init),
@@ -125,7 +126,8 @@ class CrossAttention(nn.Module):
       segments = jnp.ones(x_BLD.shape[:2], jnp.int32)
     engine, request = prepare(
       q_BLHK,
-      *keys,
+      keys.k,
+      keys.v,
       Full(),
       segment_ids=(segments, source.segments),
       scale=self.scale,

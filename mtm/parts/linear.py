@@ -51,7 +51,8 @@ def declare(
 ) -> jax.Array:
   """Declares a float32 parameter of `module` with a logical axis name for each dimension."""
   axes.check(names, len(shape), f"parameter {name!r}")
-  return module.param(name, nn.with_partitioning(init, names), shape, jnp.float32)
+  boxed: Any = nn.with_partitioning(init, names)  # Linen unboxes it
+  return module.param(name, boxed, shape, jnp.float32)
 
 
 class Dense(nn.Module):

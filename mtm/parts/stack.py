@@ -122,7 +122,9 @@ class Period(nn.Module):
 
   blocks: tuple[Block, ...]
 
-  def __call__(self, x: jax.Array, cache: Any, context: Context) -> tuple[jax.Array, Aux]:
+  def __call__(
+    self, x: jax.Array, cache: Any, context: Context
+  ) -> tuple[jax.Array, tuple[Aux, ...]]:
     """`[batch, length, embed]` → the same shape, and each block's Aux."""
     every = []
     for index, block in enumerate(self.blocks):
@@ -186,6 +188,7 @@ class Stack(nn.Module):
       metadata_params={nn.PARTITION_NAME: "layers"},
       **weights,
     )
+    every: tuple[Aux, ...]
     x_BLD, every = loop(self.period, name="layers")(x_BLD, cache, context)
     losses: dict[str, jax.Array] = {}
     metrics: dict[str, jax.Array] = {}

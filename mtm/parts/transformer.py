@@ -7,7 +7,7 @@ Each takes a batch by its SeqIO feature names and returns a `mtm.types.Output`. 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -148,8 +148,8 @@ class EncoderDecoder(nn.Module):
     if cache is None or "encoder_input_tokens" in batch:
       around = _context(batch, "encoder", train, padding=True)
       states, aux = self.encoder(batch["encoder_input_tokens"], self.tokens, around)
-      segments = around.segments if cache is None else (around.segments > 0).astype(jnp.int32)
-      source = Source(states, segments)
+      real = jnp.asarray(around.segments)
+      source = Source(states, real if cache is None else (real > 0).astype(jnp.int32))
     else:
       source, aux = Source(None, cache["source_segments"][0]), Aux()
     context = dataclasses.replace(
@@ -191,6 +191,11 @@ class Model:
   max_length: int | None = None
   dtype: Any = "float32"
 
+  @property
+  def architecture(self) -> str:
+    """The class of its module."""
+    return type(self.module).__name__
+
   def init(self, rng: jax.Array, batch: Batch) -> Params:
     """Fresh float32 parameters; of `batch` only the shapes matter."""
     self._check(batch, self.inputs)
@@ -226,9 +231,9 @@ class Model:
     """
     needed = self.inputs if cache is None else ("decoder_input_tokens", "decoder_positions")
     self._check(batch, needed)
-    cast = jax.tree.map(lambda p: p.astype(self.dtype), params)
+    weights = jax.tree.map(lambda p: p.astype(self.dtype), params)
     rngs = None if rng is None else {"dropout": rng}
-    return self.module.apply({"params": cast}, batch, train, cache, rngs=rngs)
+    return cast(Output, self.module.apply({"params": weights}, batch, train, cache, rngs=rngs))
 
   def empty_cache(self, batch_size: int, length: int, source_length: int = 0) -> Cache:
     """A cache for `length` decoder positions; every leaf is `[layers, batch, ...]`."""

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from mtm.data.vocabulary import terminated
+
 # `inputs` (text) and `inputs_ids`; where known `targets` and `targets_ids`, and further fields.
 Example = Mapping[str, Any]
 
@@ -59,9 +61,12 @@ class FromFile:
     """See `Source.examples`."""
     from mtm.data.sources.files import read_prompts
 
-    end = [vocabulary.eos_id] if encoder else []
     for record in read_prompts(self.path, self.field):
-      row = {**record, "inputs_ids": vocabulary.encode(record[self.field]) + end}
+      text = record[self.field]
+      row = {
+        **record,
+        "inputs_ids": terminated(vocabulary, text) if encoder else vocabulary.encode(text),
+      }
       if "targets" in record:
-        row["targets_ids"] = [*vocabulary.encode(record["targets"]), vocabulary.eos_id]
+        row["targets_ids"] = terminated(vocabulary, record["targets"])
       yield row

@@ -19,6 +19,7 @@ from mtm.errors import UserError
 from mtm.sharding.plan import Plan
 from mtm.types import Batch, Model, Params
 
+_NEVER = -1  # no token has this id
 SHORTEST = 16  # prompts are padded to this length times a power of two, so that few shapes compile
 
 
@@ -54,7 +55,7 @@ class Generator:
     plan: where arrays lie.
     policy: greedy, sampling or beam search.
     max_length: the most tokens to generate.
-    eos_id: ends a hypothesis.
+    eos_id: ends a hypothesis; None: only its length does.
     batch_size: examples decoded together; the last batch is padded.
     constraints: what may not be generated.
     use_cache: False decodes without the key-value cache, to check it.
@@ -66,7 +67,7 @@ class Generator:
   plan: Plan
   policy: Policy
   max_length: int
-  eos_id: int = 1
+  eos_id: int | None = 1
   batch_size: int = 8
   constraints: Sequence[Constraint] = ()
   use_cache: bool = True
@@ -104,7 +105,8 @@ class Generator:
     def run(params: Params, batch: Batch, ids: jax.Array) -> Generated:
       return generate(
         self.model, params, batch, example_keys(self.seed, ids), policy=self.policy,
-        max_length=self.max_length, eos_id=self.eos_id, constraints=self.constraints,
+        max_length=self.max_length, eos_id=_NEVER if self.eos_id is None else self.eos_id,
+        constraints=self.constraints,
         use_cache=self.use_cache,
       )  # fmt: skip
 
@@ -146,7 +148,7 @@ class Generator:
     return batch
 
 
-def _hypotheses(out: Generated, index: int, eos_id: int) -> list[Hypothesis]:
+def _hypotheses(out: Generated, index: int, eos_id: int | None) -> list[Hypothesis]:
   found = []
   for tokens, score, length in zip(
     out.tokens[index], out.scores[index], out.lengths[index], strict=True

@@ -73,7 +73,7 @@ class Report:
       plots.loss_curve(rows, run.model_dir / "plots" / "loss.png")
     card.Card(
       name=run.model_dir.absolute().name,
-      model=type(run.trainer.model.module).__name__,
+      model=run.trainer.model.architecture,
       parameters=parameter_count(run),
       objective=repr(run.trainer.objective),
       data=run.batches.proportions(),

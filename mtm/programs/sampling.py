@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
-from mtm.data.vocabulary import load
+from mtm.data.vocabulary import load, terminated
 from mtm.decoding import Policy
 from mtm.decoding.sample import Sample as Draw
 from mtm.programs.generation import Generator
@@ -42,8 +43,9 @@ class Sample:
     with run.clock.measure("samples"):
       vocabulary = load(run.model_dir / VOCABULARY)
       generator = self._generator or self._make(run, vocabulary)
-      end = [vocabulary.eos_id] if generator.reads_encoder else []
-      prompts = [vocabulary.encode(text) + end for text in self.prompts]
+      encoder = generator.reads_encoder
+      encode = functools.partial(terminated, vocabulary) if encoder else vocabulary.encode
+      prompts = [encode(text) for text in self.prompts]
       answers = list(generator(run.state.params, enumerate(prompts)))
     parts = [
       prompt + vocabulary.decode(best[0].tokens)

@@ -24,12 +24,14 @@ class TrainState:
     opt_state: the optimizer's.
     rng: uint32 data of the run's PRNG key; a step's key is this one folded with `step`.
     extra: further state by name, such as `loss_scale`.
+
+  As everywhere with pytrees, a tree of shardings or of shapes has this class too.
   """
 
-  step: Array
+  step: Any
   params: Params
   opt_state: Any
-  rng: Array
+  rng: Any
   extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

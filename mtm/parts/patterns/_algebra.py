@@ -9,11 +9,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+AnyArray: TypeAlias = jax.Array | np.ndarray
 Labels = Mapping[str, tuple[jax.Array, jax.Array]]
 EMPTY, PARTIAL, FULL = 0, 1, 2
 
@@ -28,7 +30,7 @@ class Pattern(abc.ABC):
   positional: bool = True
 
   @abc.abstractmethod
-  def mask(self, q: jax.Array, k: jax.Array) -> jax.Array:
+  def mask(self, q: AnyArray, k: AnyArray) -> AnyArray:
     """Whether the query at place `q` may see the key at place `k`, for any labels.
 
     Args:
@@ -39,7 +41,7 @@ class Pattern(abc.ABC):
       bool, broadcastable to `[..., queries, keys]`.
     """
 
-  def visible(self, q: jax.Array, k: jax.Array, labels: Labels) -> jax.Array:
+  def visible(self, q: AnyArray, k: AnyArray, labels: Labels) -> AnyArray:
     """Like `mask`, with the batch's labels.
 
     Args:
