@@ -73,9 +73,8 @@ class Log:
     if clock.steps < 2:
       return {}
     pace = (clock.steps - 1) / clock.busy
-    tokens = clock.tokens / (clock.steps + 1)
     rates = {
-      "tokens_per_second": tokens * pace,
+      "tokens_per_second": clock.tokens / clock.read * pace,
       "steps_per_second": pace,
       "waiting": clock.waited / clock.busy,
     }

@@ -31,11 +31,12 @@ class Clock:
   Attributes:
     started: `time.time()` when the loop began.
     waited: waiting for the next batch.
-    busy: steps, data wait included; actions and the first step excluded.
+    busy: steps, waiting for data and results included; actions and the first step excluded.
     compiled: the first step, compilation included.
     steps: how many steps `busy` holds.
     actions: seconds by the name of what was done between steps.
     tokens: target tokens trained on by this process's run, all hosts together.
+    read: how many steps `tokens` holds.
   """
 
   started: float = dataclasses.field(default_factory=time.time)
@@ -45,6 +46,7 @@ class Clock:
   steps: int = 0
   actions: dict[str, float] = dataclasses.field(default_factory=dict)
   tokens: float = 0.0
+  read: int = 0
 
   @contextlib.contextmanager
   def measure(self, name: str) -> Iterator[None]:
@@ -103,6 +105,11 @@ class Run:
 
   def sync(self) -> None:
     """Waits for the newest step and reads its metrics: what an action does before it saves."""
+    began = time.perf_counter()
+    self._read()
+    self.clock.busy += time.perf_counter() - began
+
+  def _read(self) -> None:
     if self.pending is not None:
       pending, self.pending = self.pending, None
       pending()
@@ -160,10 +167,10 @@ def _step(run: Run, batch: Mapping[str, Any], began: float) -> None:
   ready = time.perf_counter()
   run.state, sums = run.trainer.train_step(run.state, run.trainer.plan.put_batch(batch))
   run.step += 1
-  run.sync()  # of the step before: the device is busy with this one meanwhile
+  run._read()  # of the step before: the device is busy with this one meanwhile
   run.pending = _reader(run, run.step, sums)
   if run.last or not run.metrics:  # nothing follows that could overlap, or nothing was read yet
-    run.sync()
+    run._read()
   run.clock.step(ready - began, time.perf_counter() - began)
 
 
@@ -176,6 +183,7 @@ def _reader(run: Run, step: int, sums: Any) -> Callable[[], None]:
     means = {name: float(n) / (float(d) or 1.0) for name, (n, d) in pairs.items()}
     run.metrics = {"step": step, **means}
     run.clock.tokens += float(host.weight)
+    run.clock.read += 1
     for observe in run.observers:
       observe(step, run.metrics)
 

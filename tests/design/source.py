@@ -12,7 +12,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "mtm"
 
 # (budget, what) → why it may exceed the budget. A row that is not needed fails a test.
-EXCEPTIONS: dict[tuple[str, str], str] = {}
+EXCEPTIONS: dict[tuple[str, str], str] = {
+  ("layers", "mtm.data.registry → mtm.tasks"): "registration is asked for by name, when needed",
+  ("layers", "mtm.data.show → mtm.cli"): "it is the binary of `mtm tasks`",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,7 +121,7 @@ def test_the_clock_counts_steps_but_the_first_and_time_in_actions():
 def test_a_stream_that_ends_stops_the_run_with_a_reason_and_a_last_call():
   run, last = run_of(2, total=5), []
   loop.train(run, [lambda run: last.append((run.step, run.last))])
-  assert run.stop == "the data ended" and run.step == 2
+  assert run.stop == loop.ENDED and run.step == 2
   assert last[-1] == (2, True)
 
 

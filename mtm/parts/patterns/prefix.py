@@ -27,4 +27,9 @@ class Prefix(Pattern):
     return (of_query > 0) & (of_key > 0)
 
 
+def prefix_lm() -> Pattern:
+  """`Causal() | Prefix()`, for gin, which cannot write it: bind it to a family's `pattern`."""
+  return Causal() | Prefix()
+
+
 EXAMPLES = [Prefix(), Causal() | Prefix(), Causal() & ~Prefix()]
