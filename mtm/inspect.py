@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--gin_search_paths", default="", help="further folders, comma-separated")
   known, rest = parser.parse_known_args(argv)
   setup.start()
+  if known.gin_file and known.checkpoint:
+    raise UserError(f"mtm inspect: {known.checkpoint} and --gin_file=...: give one of the two")
   if known.gin_file:
     paths = [p for p in known.gin_search_paths.split(",") if p]
     loaded = config.load(None, known.gin_file, config.bindings_of(rest), paths)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -45,18 +47,25 @@ def summary(run: Run, history: History, held_out_text: Callable[[], bytes] | Non
 
 def commands(run: Run) -> dict[str, str]:
   """The next things to try, by what they do."""
-  home, mtm = run.model_dir, _mtm()
+  home, mtm = shlex.quote(str(run.model_dir)), shlex.quote(_mtm())
+  checkpoint = _flag("CHECKPOINT_PATH", str(run.model_dir))
+  longer = _flag("MODEL_DIR", f"{run.model_dir}_longer")
   return {
     "continue a text of your own": (
       f"echo 'import os' | {mtm} infer --gin_file={home}/model.gin --gin_file=runs/generate.gin"
-      f" --gin.CHECKPOINT_PATH={home}"
+      f" {checkpoint}"
     ),
     "train twice as long": (
-      f"{mtm} train --gin_file={home}/config.gin --gin.TRAIN_STEPS={2 * run.total}"
-      f" --gin.MODEL_DIR={home}_longer"
+      f"{mtm} train --gin_file={home}/config.gin --gin.TRAIN_STEPS={2 * run.total} {longer}"
     ),
     "see what was learned, tensor by tensor": f"{mtm} inspect {home}",
   }
+
+
+def _flag(name: str, value: str) -> str:
+  """A flag that gives a macro this text, quoted where the shell or gin would read it otherwise."""
+  plain = re.fullmatch(r"[A-Za-z_./][\w./-]*", value)
+  return shlex.quote(f"--gin.{name}={value if plain else repr(value)}")
 
 
 def _mtm() -> str:

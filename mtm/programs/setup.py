@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,22 @@ def start(hardware_rng: bool = False) -> None:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
   if hardware_rng:
     jax.config.update("jax_default_prng_impl", "unsafe_rbg")
-  for name in ("absl", "orbax", "jax", "tensorflow"):
+  for name in ("orbax", "jax", "tensorflow"):
     logging.getLogger(name).setLevel(logging.ERROR)
+  # A checkpoint that cannot be written is told once, not by each of its hundred tasks.
+  for name in ("absl", "asyncio"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+  sys.unraisablehook = _without_echoes(sys.unraisablehook)
+
+
+def _without_echoes(show: Callable[[Any], object]) -> Callable[[Any], None]:
+  """Leaves out what TensorStore's threads tell an event loop that ended with their first error."""
+
+  def hook(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+      show(unraisable)
+
+  return hook
 
 
 def cache_directory() -> Path:

@@ -84,6 +84,30 @@ def test_an_id_beyond_the_vocabulary_decodes_as_unknown():
   assert vocabulary.decode([10**6]) == vocabulary.decode([vocabulary.unk_id])
 
 
+@pytest.mark.parametrize(
+  ("vocabulary", "ids"), [(V.Numbers(9, eos_id=1), [3, 4, 1]), (V.Numbers(9), [3, 4])]
+)
+def test_a_sequence_is_terminated_where_the_vocabulary_has_an_end(vocabulary, ids):
+  assert V.terminated(vocabulary, "3 4") == ids
+  assert V.terminated(vocabulary, "") == ids[2:]
+  assert vocabulary.decode([*ids, 5]) == ("3 4" if vocabulary.eos_id else "3 4 5")
+
+
+def test_a_model_without_an_end_terminates_nothing(tmp_path):
+  from sentencepiece import sentencepiece_model_pb2 as pb
+
+  model = pb.ModelProto.FromString(tiny.model())
+  model.trainer_spec.eos_id = -1
+  model.pieces[1].type = pb.ModelProto.SentencePiece.UNUSED
+  model.pieces[1].piece = "<unused>"
+  path = tmp_path / "endless.model"
+  path.write_bytes(model.SerializeToString())
+  vocabulary = V.SentencePiece(str(path))
+  assert vocabulary.eos_id is None
+  assert V.terminated(vocabulary, "as is") == vocabulary.encode("as is") != []
+  assert V.terminated(tiny.vocabulary(), "as is") == [*vocabulary.encode("as is"), 1]
+
+
 def test_absent_ids_are_none():
   assert tiny.vocabulary().bos_id is None
 

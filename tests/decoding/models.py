@@ -86,3 +86,17 @@ def sources(rows, pad_to):
   for i, row in enumerate(rows):
     tokens[i, : len(row)] = row
   return {"encoder_input_tokens": tokens}
+
+
+def likeliest(model, params, ids, count, end=EOS):
+  """The `count` likeliest tokens after a prompt, one run of the decoder each; `end` ends them."""
+  line, said = np.zeros((1, -(-(1 + len(ids) + count) // 16) * 16), np.int32), []
+  line[0, 1 : 1 + len(ids)] = ids
+  apply = jax.jit(model.apply)
+  for newest in range(len(ids), len(ids) + count):
+    token = int(np.argmax(apply(params, {"decoder_input_tokens": line}).logits[0, newest]))
+    if token == end:
+      break
+    said.append(token)
+    line[0, newest + 1] = token
+  return said

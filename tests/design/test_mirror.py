@@ -8,6 +8,9 @@ from tests.design.source import ROOT, Source, sources
 
 # Modules without a test file of their own → the test that covers them. `PACKAGE.*` is all of it.
 ELSEWHERE = {
+  "mtm.train": "tests/e2e/test_train.py",
+  "mtm.eval": "tests/e2e/test_infer.py",
+  "mtm.infer": "tests/e2e/test_infer.py",
   "mtm.parts.kernels.reference": "tests/contracts/test_kernels.py",
   "mtm.parts.patterns.*": "tests/parts/patterns/test_patterns.py",
   "mtm.parts.positions.*": "tests/parts/positions/test_positions.py",

@@ -1,7 +1,6 @@
 """Bad input to `mtm train`: one sentence with the culprit and the fix, exit code 1, nothing lost."""
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -51,7 +50,8 @@ def test_a_wrong_value_is_told_before_anything_is_written(
 
 
 def test_a_feature_that_the_objective_needs_and_the_task_lacks(environment, tmp_path, capsys):
-  flags = training(tmp_path, MIXTURE_OR_TASK_NAME="my_lines")
+  lengths = {"inputs": 16, "targets": 16}
+  flags = training(tmp_path, MIXTURE_OR_TASK_NAME="my_lines", TASK_FEATURE_LENGTHS=lengths)
   flags += ["--gin_file=objectives/seq2seq.gin", "--gin_file=families/t5_1_1/tiny.gin"]
   flags = [flag for flag in flags if "gpt2" not in flag]
   line = refused(capsys, flags)
@@ -134,13 +134,12 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(trained, environment, 
   newest = str(max(map(int, steps)))
   largest = max(len(content) for content in steps[newest].values())
 
-  def limit():  # a file cannot grow beyond it: the nearest to a full disk without a disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, largest // 2))
-
+  # No file can grow beyond it (in KiB): the nearest to a full disk without a disk.
+  limited = ["bash", "-c", 'ulimit -f "$0" && exec "$@"', str(largest // 2048)]
   command = [sys.executable, "-m", "mtm.train", *training(home, TRAIN_STEPS=26, EVAL_PERIOD=100)]
   done = subprocess.run(
-    command, cwd=ROOT, env={**environment, "JAX_ENABLE_COMPILATION_CACHE": "0"},
-    preexec_fn=limit, capture_output=True, text=True, timeout=300,
+    [*limited, *command], cwd=ROOT, env={**environment, "JAX_ENABLE_COMPILATION_CACHE": "0"},
+    capture_output=True, text=True, timeout=300,
   )  # fmt: skip
   lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
   assert done.returncode == 1 and len(lines) == 1, done.stderr[-2000:]

@@ -13,7 +13,15 @@ from mtm.families.gpt2 import gpt2
 from mtm.programs.generation import Generator
 from mtm.sharding.mesh import mesh
 from mtm.sharding.plan import Plan
-from tests.decoding.models import EOS, decoder, encoder_decoder, prompts, sharpened, sources
+from tests.decoding.models import (
+  EOS,
+  decoder,
+  encoder_decoder,
+  likeliest,
+  prompts,
+  sharpened,
+  sources,
+)
 
 PLAN = Plan(mesh(devices=jax.devices()[:1]))
 ROWS = [[5, 3, 6, 2], [4], [6, 6, 2], [], [7, 2]]
@@ -68,6 +76,30 @@ def test_a_prompt_that_leaves_no_room_is_refused():
   assert list(generator(params, [(0, [3] * 12)]))
   with pytest.raises(UserError, match="a prompt of 13 tokens and 8 generated ones"):
     list(generator(params, [(0, [3] * 13)]))
+
+
+class TestWithoutAnEnd:
+  """A vocabulary may lack an end: then no id is one, and only the length ends a hypothesis."""
+
+  def test_the_id_that_would_end_is_a_word_like_any_other(self):
+    model, params = decoder()
+    prompt = ROWS[0]
+    said = likeliest(model, params, prompt, 5, end=None)
+    end = next(token for token in said if token != said[0])
+    kept = said[: said.index(end)]
+    make = functools.partial(Generator, model, PLAN, Greedy(), 5, batch_size=1)
+    ((ended,),) = make(eos_id=end)(params, [(0, prompt)])
+    ((endless,),) = make(eos_id=None)(params, [(0, prompt)])
+    assert ended.tokens == kept and endless.tokens == said
+
+  @pytest.mark.parametrize("policy", [Beam(2), Sample(num_samples=2)], ids=repr)
+  def test_every_hypothesis_has_the_whole_length(self, policy):
+    model, params = decoder()
+    rows = list(Generator(model, PLAN, policy, 5, None, batch_size=5)(params, enumerate(ROWS)))
+    assert [[len(tokens) for tokens in texts(row)] for row in rows] == [[5, 5]] * len(ROWS)
+    # With an end some are shorter.
+    rows = list(Generator(model, PLAN, policy, 5, EOS, batch_size=5)(params, enumerate(ROWS)))
+    assert min(len(tokens) for row in rows for tokens in texts(row)) < 5
 
 
 def texts(row):

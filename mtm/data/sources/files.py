@@ -167,7 +167,7 @@ def read_csv(path: StrPath, fields: Fields, delimiter: str = ",") -> Iterator[di
 
 
 def read_prompts(path: StrPath, field: str = "inputs") -> Iterator[dict[str, Any]]:
-  """Records to infer from, each with a text under `field`.
+  """Records to infer from, each with a text under `field`, and under `targets` where it has them.
 
   Of a `.jsonl` or `.json` file (also gzipped) every line is an object, whose other fields are kept.
   Of any other file, and of standard input (`-`), every line that is not blank is a prompt; on
@@ -191,8 +191,10 @@ def read_prompts(path: StrPath, field: str = "inputs") -> Iterator[dict[str, Any
       continue
     count += 1
     if as_json:
-      record = _parsed(line, f"{path}:{number}")
-      yield {**record, field: _field(record, field, f"{path}:{number}")}
+      where = f"{path}:{number}"
+      record = _parsed(line, where)
+      texts = [field, *(["targets"] if "targets" in record else [])]
+      yield {**record, **{name: _field(record, name, where) for name in texts}}
     else:
       yield {field: line}
   if not count:
