@@ -4,8 +4,6 @@ VENV ?= .venv
 ARGS ?=
 JOBS ?= auto
 PYTHON := $(VENV)/bin/python
-# Large pages for the heap: XLA on CPU is bound by page faults without them.
-TUNED := GLIBC_TUNABLES=$${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 
 .DEFAULT_GOAL := help
 .PHONY: help run setup setup-dev test test-all lint format bench clean
@@ -15,7 +13,7 @@ help: ## Lists these commands
 	  while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 run: $(VENV)/.installed ## Pretrains a small language model on this machine's own Python library
-	@$(TUNED) $(PYTHON) -m mtm.train --gin_file=runs/quickstart.gin $(ARGS)
+	@$(PYTHON) -m mtm.cli train --gin_file=runs/quickstart.gin $(ARGS)
 
 setup: $(VENV)/.installed ## Makes .venv with everything that running needs
 
@@ -38,7 +36,7 @@ format: $(VENV)/.installed-dev ## Sorts imports and lays out the code
 
 bench: $(VENV)/.installed-bench ## Measures speed, beside transformers on torch; some minutes
 	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; \
-	  $(TUNED) $(PYTHON) -m benchmarks.$$name --output benchmarks/results/$$name.json || exit 1; done
+	  $(PYTHON) -m benchmarks.$$name --output benchmarks/results/$$name.json || exit 1; done
 
 clean: ## Removes .venv, caches and builds; trained models in mtm_runs/ stay
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,6 +1,6 @@
 """Greedy decoding of 64 tokens against HuggingFace `transformers` on torch CPU, both with a cache.
 
-`pip install -e '.[parity]'`, then `python -m benchmarks.decode [--output FILE.json]`.
+`pip install -e '.[bench]'`, then `python -m benchmarks.decode [--output FILE.json]`.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from mtm.objectives.mlm import MaskedLM
 from mtm.objectives.prefix_lm import PrefixLM
 from mtm.objectives.seq2seq import Seq2Seq
 from mtm.objectives.span_corruption import SpanCorruption
+from mtm.programs import allocator
 from mtm.types import Objective
 
 TASK = "benchmark_documents"
@@ -145,4 +146,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+  allocator.tune()
   main()

@@ -1,6 +1,6 @@
 """Training steps against HuggingFace `transformers` on torch CPU: float32, eager, AdamW.
 
-`pip install -e '.[parity]'`, then `python -m benchmarks.train_step [--output FILE.json]`.
+`pip install -e '.[bench]'`, then `python -m benchmarks.train_step [--output FILE.json]`.
 """
 
 from __future__ import annotations

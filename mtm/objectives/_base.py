@@ -48,7 +48,7 @@ class TokenObjective(abc.ABC):
 
     Returns:
       Sums with `loss` (cross-entropy + z-loss + auxiliary losses), `weight` (target tokens), and
-      the metrics `cross_entropy` (nats a token), `accuracy` and `z_loss`.
+      the metrics `cross_entropy` (nats a token, unsmoothed), `accuracy` and `z_loss`.
     """
     output = apply(params, batch, rng=rng, train=train)
     targets = jnp.asarray(batch[f"{self.side}_target_tokens"])
@@ -76,8 +76,9 @@ def token_sums(
   # The target is the argmax when nothing exceeds it: the maximum is at hand from the softmax.
   at_target = jnp.take_along_axis(output.logits, targets[..., None], axis=-1)[..., 0]
   right = jnp.where(at_target >= jnp.max(output.logits, axis=-1), weights, 0.0)
+  plain = jax.nn.logsumexp(output.logits, axis=-1) - at_target if label_smoothing else nll
   metrics = {
-    "cross_entropy": (jnp.sum(nll * weights), count),
+    "cross_entropy": (jnp.sum(plain * weights), count),
     "accuracy": (jnp.sum(right), count),
     "z_loss": (jnp.sum(regulariser * weights), count),
   }

@@ -1,4 +1,4 @@
-"""Huge pages for malloc: XLA on CPU is page-fault bound. Imports nothing that takes time."""
+"""How malloc should work for XLA on CPU, which is bound by page faults otherwise."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import os
 import sys
 
 TUNABLES = "GLIBC_TUNABLES"
+# Huge pages, and memory that was touched once stays: a step's buffers are not given back to the
+# system at its end, to be faulted in again by the next.
+SETTING = ":".join(
+  f"glibc.malloc.{name}={value}"
+  for name, value in {
+    "hugetlb": 1, "mmap_threshold": 2**33, "trim_threshold": 2**34, "arena_max": 1,
+  }.items()
+)  # fmt: skip
 
 
 def tune() -> None:
-  """Starts the program again with huge pages for malloc, where it runs on glibc.
+  """Starts the program again with `SETTING` for malloc, where it runs on glibc.
 
-  glibc reads this setting before a process begins. A value that the user has set is left alone.
+  glibc reads it before a process begins. A value that the user has set is left alone.
   `benchmarks/LOG.md` tells what it gains.
   """
   if sys.platform == "linux" and TUNABLES not in os.environ:
-    os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
+    os.environ[TUNABLES] = SETTING
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

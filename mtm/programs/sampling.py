@@ -27,12 +27,14 @@ class Sample:
     period: steps between two; 0: at the end only.
     policy: how the next token is chosen.
     max_length: the most tokens to generate for a prompt.
+    bidirectional_prefix: whether a decoder reads its prompt in both directions (prefix LM).
   """
 
   prompts: Sequence[str]
   period: int = 0
   policy: Policy = Draw(temperature=0.8, top_p=0.95)  # noqa: RUF009 (frozen)
   max_length: int = 64
+  bidirectional_prefix: bool = False
   _generator: Generator | None = None
 
   def __call__(self, run: Run) -> None:
@@ -64,5 +66,6 @@ class Sample:
     self._generator = Generator(
       trainer.model, trainer.plan, self.policy, self.max_length, vocabulary.eos_id,
       -(-rows // trainer.plan.rows) * trainer.plan.rows,
+      bidirectional_prefix=self.bidirectional_prefix,
     )  # fmt: skip
     return self._generator

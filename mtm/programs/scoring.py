@@ -34,6 +34,7 @@ class TaskMetrics:
     max_length: the most tokens to generate; None: the task's target length.
     num_examples: at most so many of each task; None: all.
     num_results: how many examples' outputs are written; None: all.
+    bidirectional_prefix: whether a decoder reads its inputs in both directions (prefix LM).
   """
 
   data: Dataset
@@ -42,6 +43,7 @@ class TaskMetrics:
   max_length: int | None = None
   num_examples: int | None = None
   num_results: int | None = None
+  bidirectional_prefix: bool = False
   _evaluation: Any = None
 
   def __call__(self, run: Run) -> None:
@@ -71,8 +73,11 @@ class TaskMetrics:
     """
     vocabulary = self.data.vocabulary()
     length = self.max_length or self.data.lengths["targets"]
-    setting = Setting(model, params, plan, vocabulary, self.data.batch_size)
-    generator = Generator(model, plan, self.policy, length, vocabulary.eos_id, self.data.batch_size)
+    rows, both = self.data.batch_size, self.bidirectional_prefix
+    setting = Setting(model, params, plan, vocabulary, rows, both)
+    generator = Generator(
+      model, plan, self.policy, length, vocabulary.eos_id, rows, bidirectional_prefix=both
+    )
 
     def predict(inputs: list[list[int]]) -> list[list[int]]:
       return [best[0].tokens for best in generator(params, enumerate(inputs))]

@@ -64,10 +64,10 @@ def test_side_does_not_inherit_tunables(monkeypatch: pytest.MonkeyPatch) -> None
   monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
   monkeypatch.setenv("GLIBC_TUNABLES", "x=1")
   assert not {"XLA_FLAGS", "GLIBC_TUNABLES"} & set(_paired.environment({}))
-  assert _paired.environment(_paired.HUGE_PAGES)["GLIBC_TUNABLES"].endswith("hugetlb=1")
+  assert "hugetlb=1" in _paired.environment(_paired.TUNED)["GLIBC_TUNABLES"]
 
 
-def test_main_measures_a_family_with_and_without_huge_pages(
+def test_main_measures_theirs_as_it_starts_and_with_our_malloc(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   asked = []
@@ -81,5 +81,5 @@ def test_main_measures_a_family_with_and_without_huge_pages(
   code = _paired.main("train", "t", {"gpt2": 0.8, "t5": 0.9}, argv)
   assert code == 0
   arguments = ("train", "gpt2", "tiny", "4")
-  huge = _paired.HUGE_PAGES
-  assert asked == [(huge, huge, arguments, 2), ({}, {}, arguments, 2)]
+  ours = _paired.TUNED
+  assert asked == [(ours, {}, arguments, 2), (ours, ours, arguments, 2)]

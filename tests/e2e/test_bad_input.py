@@ -1,4 +1,4 @@
-"""Bad input to `mtm train`: one sentence with the culprit and the fix, exit code 1, nothing lost."""
+"""Bad input to `mtm train`: a sentence with the culprit and the fix, exit code 1, nothing lost."""
 
 import json
 import shutil
