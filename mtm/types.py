@@ -103,8 +103,11 @@ class Model(Protocol):
   def axes(self, batch: Batch) -> Axes:
     """The logical axis names of every parameter, as a tree parallel to `init`'s."""
 
+  def prepare(self, params: Params) -> Params:
+    """The parameters as decoding wants them: `apply` with a cache then does less at every step."""
+
   def empty_cache(self, batch_size: int, length: int, source_length: int = 0) -> Cache:
-    """A cache for `length` decoder positions and `source_length` encoder positions."""
+    """A cache of `length` decoder slots, for `source_length` encoder positions."""
 
 
 class Batches(Protocol):

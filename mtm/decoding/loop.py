@@ -20,6 +20,7 @@ from mtm.errors import UserError
 from mtm.types import Batch, Model, Params
 
 Memory = Any
+BEYOND = 2**30  # a position after all others
 
 
 def generate(
@@ -94,52 +95,68 @@ def generate(
 
 
 class _Cached:
-  """Feeds the newest tokens; the cache remembers the rest. Memory: the cache and those tokens."""
+  """Feeds the newest tokens; the cache remembers the rest. Memory: the cache and those tokens.
+
+  The prompts fill the first slots of the cache, side by side, and each turn adds one for all.
+  """
 
   def __init__(
     self, model: Model, params: Params, batch: Batch, width: int, max_length: int
   ) -> None:
-    self.model, self.params, self.batch, self.width = model, params, batch, width
+    self.model, self.params, self.batch, self.width = model, model.prepare(params), batch, width
     self.tokens, self.lengths = _prompt(batch)
     self.size, columns = self.tokens.shape
-    self.slots = columns + max_length - 1  # the last token generated is never fed
+    self.prefix = batch.get("decoder_causal_attention")
+    # The first turn feeds a prompt's last token. In a bidirectional prefix earlier tokens see it,
+    # so it is there from the start too, and hidden when it comes again.
+    self.fed = columns if self.prefix is not None else max(columns - 1, 1)
+    self.slots = self.fed + max_length
 
   def start(self) -> Memory:
-    """The prompt but for its last token, which the first turn feeds."""
-    # In a bidirectional prefix earlier tokens see the last one, so it is there from the start; the
-    # first turn then writes the same keys again.
-    prefix = self.batch.get("decoder_causal_attention")
-    columns = self.tokens.shape[1] if prefix is not None else max(self.tokens.shape[1] - 1, 1)
-    known = self.lengths - (prefix is None)
-    places = jnp.arange(columns)[None]
+    """The prompt but for its last token."""
+    known = self.lengths if self.prefix is not None else self.lengths - 1
+    positions = self._positions(known)
     batch = {
       **_encoder(self.batch),
-      "decoder_input_tokens": self.tokens[:, :columns],
-      "decoder_positions": jnp.where(places < known[:, None], places, self.slots),
+      "decoder_input_tokens": self.tokens[:, : self.fed],
+      "decoder_positions": positions[:, : self.fed],
+      "decoder_cache_start": jnp.int32(0),
+      "decoder_cache_positions": positions,
     }
-    if prefix is not None:
-      batch["decoder_causal_attention"] = jnp.asarray(prefix)
+    if self.prefix is not None:
+      batch["decoder_causal_attention"] = jnp.asarray(self.prefix)
     source = batch.get("encoder_input_tokens")
     source_length = 0 if source is None else source.shape[1]
     cache = self.model.empty_cache(self.size, self.slots, source_length)
     cache = self.model.apply(self.params, batch, cache=cache).cache
     last = jnp.take_along_axis(self.tokens, self.lengths[:, None] - 1, axis=1)[:, 0]
     if self.width > 1:
-      cache = jax.tree.map(lambda x: jnp.repeat(x, self.width, axis=1), cache)
+      cache = jax.tree.map(lambda x: jnp.repeat(x, self.width, axis=0), cache)
     return cache, jnp.repeat(last, self.width)
+
+  def _positions(self, known: jax.Array) -> jax.Array:
+    """The position of every slot's token `[batch, slots]`, where `known` `[batch]` of a prompt count."""
+    slots = jnp.arange(self.slots)[None]
+    prompt = jnp.where(slots < known[:, None], slots, BEYOND)
+    return jnp.where(slots < self.fed, prompt, self.lengths[:, None] - 1 + slots - self.fed)
 
   def logits(self, memory: Memory, step: jax.Array) -> tuple[jax.Array, Memory]:
     """`[batch · width, vocab]` after the newest tokens, which are then in the cache."""
     cache, last = memory
-    positions = jnp.repeat(self.lengths - 1, self.width) + step
-    batch = {"decoder_input_tokens": last[:, None], "decoder_positions": positions[:, None]}
+    lengths = jnp.repeat(self.lengths - 1, self.width)
+    batch = {
+      "decoder_input_tokens": last[:, None],
+      "decoder_positions": (lengths + step)[:, None],
+      "decoder_cache_start": self.fed + step,
+      "decoder_cache_positions": jnp.repeat(self._positions(self.lengths - 1), self.width, axis=0),
+    }
     output = self.model.apply(self.params, batch, cache=cache)
     return output.logits[:, 0], (output.cache, last)
 
   def reorder(self, memory: Memory, rows: jax.Array) -> Memory:
     """Each hypothesis takes the memory of the one it continues, `rows` `[batch · width]`."""
     cache, last = memory
-    return jax.tree.map(lambda x: jnp.take(x, rows, axis=1), cache), last
+    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), cache), last
 
   def extend(self, memory: Memory, tokens: jax.Array, step: jax.Array) -> Memory:
     """The memory with the tokens `[batch · width]` chosen at `step`."""

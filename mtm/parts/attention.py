@@ -60,17 +60,17 @@ class Attention(nn.Module):
     v_BSGK = _project(self, x_BLD, "value", kv_heads, "kv_heads", self.weight_init)
     if self.position is not None:
       q_BLHK, k_BSGK = self.position.rotate(q_BLHK, k_BSGK, context.positions)
-    keys, places, cache = kv.KeyValue(k_BSGK, v_BSGK), None, None
-    segments = context.segments
+    places, cache, segments = None, None, context.segments
     labels = {name: (label, label) for name, label in context.labels.items()}
-    if context.cache is not None:
-      keys = cache = kv.write(context.cache, k_BSGK, v_BSGK, context.positions)
-      places = context.positions, jnp.arange(cache.k.shape[1])
-      segments, labels = None, _padded(labels, cache.k.shape[1])
+    if context.slots is not None:
+      cache = kv.write(context.cache, k_BSGK, v_BSGK, context.slots.start)
+      k_BSGK, v_BSGK = cache.rows()
+      places = context.positions, context.slots.positions
+      segments, labels = None, _padded(labels, k_BSGK.shape[1])
     engine, request = prepare(
       q_BLHK,
-      keys.k,
-      keys.v,
+      k_BSGK,
+      v_BSGK,
       self.pattern,
       bias=_total_bias(self.position, context, places, x_BLD.shape[1]),
       segment_ids=None if segments is None else (segments, segments),
@@ -115,26 +115,24 @@ class CrossAttention(nn.Module):
       self, x_BLD, "query", self.heads, "heads", self.query_init or self.weight_init
     )
     if source.x is None:
-      keys: kv.KeyValue = context.cache
+      k_BSHK, v_BSHK = context.cache.rows()
     else:
-      keys = kv.KeyValue(
-        _project(self, source.x, "key", self.heads, "kv_heads", self.weight_init),
-        _project(self, source.x, "value", self.heads, "kv_heads", self.weight_init),
-      )
+      k_BSHK = _project(self, source.x, "key", self.heads, "kv_heads", self.weight_init)
+      v_BSHK = _project(self, source.x, "value", self.heads, "kv_heads", self.weight_init)
     segments = context.segments
     if segments is None or context.cache is not None:  # one document a row
       segments = jnp.ones(x_BLD.shape[:2], jnp.int32)
     engine, request = prepare(
       q_BLHK,
-      keys.k,
-      keys.v,
+      k_BSHK,
+      v_BSHK,
       Full(),
       segment_ids=(segments, source.segments),
       scale=self.scale,
       dropout=_dropout(self, context),
       kernel=self.kernel,
     )
-    cache = None if context.cache is None else keys
+    cache = None if context.cache is None else kv.KeyValue.of(k_BSHK, v_BSHK)
     return _output(self, engine(request), x_BLD.shape[-1]), Aux(cache)
 
   @nn.nowrap

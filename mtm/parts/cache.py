@@ -1,8 +1,9 @@
-"""The key-value cache of attention: written at each token's own position, read under the pattern.
+"""The key-value cache of attention: a row of slots, written in order, read under the pattern.
 
-Every example has its own positions, so prompts of different lengths decode together without left
-padding. A slot holds the key of the position with its number; under a causal pattern a slot beyond
-the query is invisible, and whatever stale key it holds is overwritten before it can be seen.
+All examples write the same slots at the same time, wherever in their sequences they stand: one
+contiguous update in place. What position a slot's token has is told beside the cache, so prompts of
+different lengths decode together without left padding; a slot that holds padding, or nothing yet,
+gets a position after every query, which a causal pattern never shows.
 """
 
 from __future__ import annotations
@@ -14,26 +15,39 @@ import jax.numpy as jnp
 
 
 class KeyValue(NamedTuple):
-  """Keys and values of one layer, `[batch, slots, kv_heads, head_dim]` each."""
+  """Keys and values of one layer, `[batch, kv_heads, slots, head_dim]` each.
+
+  Heads stand before slots, as the matmuls of attention read them: the other way the whole cache
+  would be transposed for every token.
+  """
 
   k: jax.Array
   v: jax.Array
 
+  @classmethod
+  def of(cls, k: jax.Array, v: jax.Array) -> KeyValue:
+    """From keys and values `[batch, slots, kv_heads, head_dim]`."""
+    return cls(jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2))
+
+  def rows(self) -> tuple[jax.Array, jax.Array]:
+    """Keys and values `[batch, slots, kv_heads, head_dim]`, as kernels take them."""
+    return jnp.swapaxes(self.k, 1, 2), jnp.swapaxes(self.v, 1, 2)
+
 
 def empty(batch: int, slots: int, heads: int, width: int, dtype: Any) -> KeyValue:
   """A cache of zeros."""
-  zeros = jnp.zeros((batch, slots, heads, width), dtype)
+  zeros = jnp.zeros((batch, heads, slots, width), dtype)
   return KeyValue(zeros, zeros)
 
 
-def write(cache: KeyValue, k: jax.Array, v: jax.Array, positions: jax.Array) -> KeyValue:
-  """The cache with `k`, `v` `[batch, length, kv_heads, head_dim]` at `positions` `[batch, length]`.
+def write(cache: KeyValue, k: jax.Array, v: jax.Array, start: jax.Array) -> KeyValue:
+  """The cache with `k`, `v` `[batch, length, kv_heads, head_dim]` in the slots from `start` on.
 
-  A position outside the cache is dropped: so a decoder can send padding nowhere.
+  `start` is an int32 scalar; `start + length` must not exceed the slots.
   """
-  rows = jnp.arange(k.shape[0])[:, None]
 
   def put(old: jax.Array, new: jax.Array) -> jax.Array:
-    return old.at[rows, positions].set(new.astype(old.dtype), mode="drop")
+    zero = jnp.zeros((), start.dtype)
+    return jax.lax.dynamic_update_slice(old, new.astype(old.dtype), (zero, zero, start, zero))
 
-  return KeyValue(put(cache.k, k), put(cache.v, v))
+  return KeyValue(*jax.tree.map(put, tuple(cache), tuple(KeyValue.of(k, v))))

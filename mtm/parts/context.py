@@ -33,6 +33,18 @@ class Source:
   segments: jax.Array
 
 
+class Slots(NamedTuple):
+  """Where in the cache the tokens go, and what stands there, the same for every layer.
+
+  Attributes:
+    start: the slot of the first token, an int32 scalar; the others follow.
+    positions: `[1 or batch, slots]` int32, the position of each slot's token once it is written.
+  """
+
+  start: jax.Array
+  positions: jax.Array
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Context:
@@ -45,6 +57,7 @@ class Context:
     bias: `[batch or 1, heads, length, keys]` added to the scores of every layer, or None.
     source: what cross-attention looks at, or None.
     cache: this layer's cache, or None outside decoding.
+    slots: the places of the cache, or None outside decoding.
     train: whether dropout is on.
   """
 
@@ -54,6 +67,7 @@ class Context:
   bias: jax.Array | None = None
   source: Source | None = None
   cache: Any = None
+  slots: Slots | None = None
   train: bool = dataclasses.field(default=False, metadata={"static": True})
 
   def with_cache(self, cache: Any) -> Context:

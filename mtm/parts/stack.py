@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -120,14 +121,14 @@ class Block(nn.Module):
 class Period(nn.Module):
   """A few blocks in order: what a `Stack` repeats."""
 
-  blocks: tuple[Block, ...]
+  period: tuple[Block, ...]
 
   def __call__(
     self, x: jax.Array, cache: Any, context: Context
   ) -> tuple[jax.Array, tuple[Aux, ...]]:
     """`[batch, length, embed]` → the same shape, and each block's Aux."""
     every = []
-    for index, block in enumerate(self.blocks):
+    for index, block in enumerate(self.period):
       own = None if cache is None else cache[index]
       x, aux = block(x, context.with_cache(own))
       every.append(aux)
@@ -143,7 +144,8 @@ class Stack(nn.Module):
   Attributes:
     period: the blocks of one repetition, each an instance of its own.
     repeats: how often the period runs.
-    scan: False unrolls the loop: faster on CPU for few layers, slower to compile.
+    scan: False unrolls the loop: faster on CPU for few layers, slower to compile. With a cache it is
+      always unrolled.
     remat: None keeps all activations for the backward pass; else a `jax.checkpoint_policies` policy
       saying which to keep. `jax.checkpoint_policies.nothing_saveable` recomputes all.
     share: whether all repetitions use the same parameters (ALBERT, Universal Transformer).
@@ -175,6 +177,20 @@ class Stack(nn.Module):
       the output, and an `Aux` whose cache is the new cache, losses are summed over layers, and
       metrics `[repeats]` are named by block.
     """
+    if cache is None:
+      x_BLD, every = self._loop(x_BLD, context)
+    else:
+      x_BLD, every = self._layer_by_layer(x_BLD, context, cache)
+    losses: dict[str, jax.Array] = {}
+    metrics: dict[str, jax.Array] = {}
+    for index, aux in enumerate(every):
+      for key, value in aux.losses.items():
+        losses[key] = losses.get(key, jnp.float32(0)) + jnp.sum(value)
+      metrics.update({f"block_{index}/{key}": value for key, value in aux.metrics.items()})
+    return x_BLD, Aux(None if cache is None else tuple(a.cache for a in every), losses, metrics)
+
+  def _loop(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, tuple[Aux, ...]]:
+    """The output, and each block's Aux with a leading axis `repeats`."""
     body = Period
     if self.remat is not None:  # a scan keeps XLA from undoing it; an unrolled loop does not
       body = nn.remat(Period, prevent_cse=not self.scan, policy=self.remat)
@@ -188,21 +204,45 @@ class Stack(nn.Module):
       metadata_params={nn.PARTITION_NAME: "layers"},
       **weights,
     )
-    every: tuple[Aux, ...]
-    x_BLD, every = loop(self.period, name="layers")(x_BLD, cache, context)
-    losses: dict[str, jax.Array] = {}
-    metrics: dict[str, jax.Array] = {}
-    for index, aux in enumerate(every):
-      for key, value in aux.losses.items():
-        losses[key] = losses.get(key, jnp.float32(0)) + jnp.sum(value)
-      metrics.update({f"block_{index}/{key}": value for key, value in aux.metrics.items()})
-    return x_BLD, Aux(None if cache is None else tuple(a.cache for a in every), losses, metrics)
+    return loop(self.period, name="layers")(x_BLD, None, context)
+
+  def _layer_by_layer(
+    self, x_BLD: jax.Array, context: Context, caches: Any
+  ) -> tuple[jax.Array, tuple[Aux, ...]]:
+    """Like `_loop` with a cache. A scan would copy all of it at each token to slice and stack it;
+    here each layer has arrays of its own, which are written in place."""
+    period = Period(tuple(block.clone(parent=None) for block in self.period), parent=None)
+    layers = self.prepare(self.variables["params"])["layers"]
+    every = []
+    for weights, cache in zip(layers, zip(*caches, strict=True), strict=True):
+      x_BLD, aux = period.apply({"params": weights}, x_BLD, cache, context)
+      every.append(aux)
+    return x_BLD, tuple(_stacked(auxes) for auxes in zip(*every, strict=True))
+
+  @nn.nowrap
+  def prepare(self, params: Any) -> Any:
+    """See `Model.prepare`: `{"layers": (those of one repetition, those of the next, ...)}`."""
+    if "layers" in params:
+      return params
+    if self.share:
+      return {"layers": (params,) * self.repeats}
+    layers = [jax.tree.map(operator.itemgetter(i), params) for i in range(self.repeats)]
+    return {"layers": tuple(layers)}
 
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> tuple[Any, ...]:
-    """The caches of all layers; every leaf is `[repeats, batch, ...]`."""
+    """For each block of the period the caches of its repetitions; every leaf is `[batch, ...]`."""
     one = tuple(b.empty_cache(batch, length, source_length, dtype) for b in self.period)
-    return jax.tree.map(lambda a: jnp.broadcast_to(a, (self.repeats, *a.shape)), one)
+    return tuple((cache,) * self.repeats for cache in one)
+
+
+def _stacked(every: tuple[Aux, ...]) -> Aux:
+  """The Aux of a block's repetitions as one: caches in a tuple, the rest with a leading axis."""
+  losses, metrics = (
+    jax.tree.map(lambda *leaves: jnp.stack(leaves), *part)
+    for part in ([a.losses for a in every], [a.metrics for a in every])
+  )
+  return Aux(tuple(a.cache for a in every), losses, metrics)
 
 
 def _refuse_repeated(period: tuple[Block, ...]) -> None:

@@ -16,12 +16,14 @@ import numpy as np
 
 from mtm.axes import constrain
 from mtm.errors import UserError
-from mtm.parts.context import Aux, Context, Source
+from mtm.parts.context import Aux, Context, Slots, Source
 from mtm.parts.dropout import Dropout
 from mtm.parts.linear import Embed
 from mtm.parts.positions._base import Position
 from mtm.parts.stack import NormFactory, Stack
 from mtm.types import Axes, Batch, Cache, Output, Params
+
+PLACES = ("decoder_positions", "decoder_cache_start", "decoder_cache_positions")  # for a cache
 
 
 class Tower(nn.Module):
@@ -81,16 +83,15 @@ class Tower(nn.Module):
 
   def _bias(self, context: Context) -> jax.Array | None:
     """Places are row indices (a packed row has one scale), or in decoding the positions."""
-    if context.cache is None:
+    if context.slots is None:
       place = jnp.arange(context.positions.shape[1])[None]
       return self.position.bias(place, place)
-    slots = _slots(context.cache)
-    return self.position.bias(context.positions, jnp.arange(slots)[None])
+    return self.position.bias(context.positions, context.slots.positions)
 
-
-def _slots(cache: Cache) -> int:
-  """How many positions a self-attention cache holds."""
-  return max(block["mixer"].k.shape[2] for block in cache if block["mixer"] is not None)
+  @nn.nowrap
+  def prepare(self, params: Params) -> Params:
+    """See `Model.prepare`."""
+    return {**params, "stack": self.stack.prepare(params["stack"])}
 
 
 class Encoder(nn.Module):
@@ -120,15 +121,20 @@ class Decoder(nn.Module):
   head: nn.Module
 
   def __call__(self, batch: Batch, train: bool = False, cache: Cache = None) -> Output:
-    """Logits `[batch, length, vocab]`; a cache needs `decoder_positions`, where tokens stand."""
-    context = dataclasses.replace(_context(batch, "decoder", train), cache=cache)
+    """Logits `[batch, length, vocab]`; for a cache see `Model.apply`."""
+    context = _context(batch, "decoder", train).with_cache(cache)
     x, aux = self.decoder(batch["decoder_input_tokens"], self.tokens, context)
     return Output(self.head(x, self.tokens), x, aux.cache, aux.losses, aux.metrics)
 
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> Cache:
-    """Every leaf is `[layers, batch, ...]`."""
+    """Every leaf is `[batch, ...]`."""
     return self.decoder.stack.empty_cache(batch, length, source_length, dtype)
+
+  @nn.nowrap
+  def prepare(self, params: Params) -> Params:
+    """See `Model.prepare`."""
+    return {**params, "decoder": self.decoder.prepare(params["decoder"])}
 
 
 class EncoderDecoder(nn.Module):
@@ -151,26 +157,28 @@ class EncoderDecoder(nn.Module):
       real = jnp.asarray(around.segments)
       source = Source(states, real if cache is None else (real > 0).astype(jnp.int32))
     else:
-      source, aux = Source(None, cache["source_segments"][0]), Aux()
-    context = dataclasses.replace(
-      _context(batch, "decoder", train),
-      source=source,
-      cache=None if cache is None else cache["decoder"],
-    )
+      source, aux = Source(None, cache["source_segments"]), Aux()
+    context = _context(batch, "decoder", train).with_cache(cache and cache["decoder"])
+    context = dataclasses.replace(context, source=source)
     x, own = self.decoder(batch["decoder_input_tokens"], self.tokens, context)
     if cache is not None:
-      cache = {"decoder": own.cache, "source_segments": source.segments[None]}
+      cache = {"decoder": own.cache, "source_segments": source.segments}
     losses = {**_prefixed("encoder", aux.losses), **_prefixed("decoder", own.losses)}
     metrics = {**_prefixed("encoder", aux.metrics), **_prefixed("decoder", own.metrics)}
     return Output(self.head(x, self.tokens), x, cache, losses, metrics)
 
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> Cache:
-    """Every leaf is `[layers or 1, batch, ...]`."""
+    """Every leaf is `[batch, ...]`."""
     return {
       "decoder": self.decoder.stack.empty_cache(batch, length, source_length, dtype),
-      "source_segments": jnp.zeros((1, batch, source_length), jnp.int32),
+      "source_segments": jnp.zeros((batch, source_length), jnp.int32),
     }
+
+  @nn.nowrap
+  def prepare(self, params: Params) -> Params:
+    """See `Model.prepare`; the encoder runs once and stays as it is."""
+    return {**params, "decoder": self.decoder.prepare(params["decoder"])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,27 +230,45 @@ class Model:
       batch: feature name → `[batch, length]`.
       rng: the dropout key; needed when `train` is set and the model drops anything.
       train: whether dropout is on.
-      cache: from `empty_cache` or an earlier call; then `decoder_positions` says where the tokens
-        stand, and the output's cache goes into the next call.
+      cache: from `empty_cache` or an earlier call; the output's goes into the next. The batch then
+        says where the decoder's tokens stand in their sequences, `decoder_positions` `[batch,
+        length]`; in which slot of the cache the first of them goes, `decoder_cache_start`, an int32
+        scalar; and the position of each slot's token, `decoder_cache_positions` `[1 or batch,
+        slots]`, beyond all others where a slot holds padding or nothing yet.
 
     Raises:
       UserError: a feature that the model needs is not in the batch, or a sequence is longer than
         the model.
     """
-    needed = self.inputs if cache is None else ("decoder_input_tokens", "decoder_positions")
-    self._check(batch, needed)
-    weights = jax.tree.map(lambda p: p.astype(self.dtype), params)
+    if cache is None:
+      self._check(batch, self.inputs)
+    else:
+      self._check(batch, ("decoder_input_tokens",), PLACES)
+    weights = self._cast(params)
     rngs = None if rng is None else {"dropout": rng}
     return cast(Output, self.module.apply({"params": weights}, batch, train, cache, rngs=rngs))
 
+  def _cast(self, params: Params) -> Params:
+    return jax.tree.map(lambda p: p.astype(self.dtype), params)
+
+  def prepare(self, params: Params) -> Params:
+    """The parameters as `apply` with a cache wants them, so that no step has to make them anew.
+
+    They are in the compute dtype and cut into layers, which takes the memory of a copy. `apply`
+    takes any parameters; a loop over tokens runs faster with these.
+    """
+    weights = self._cast(params)
+    return self.module.prepare(weights) if hasattr(self.module, "prepare") else weights
+
   def empty_cache(self, batch_size: int, length: int, source_length: int = 0) -> Cache:
-    """A cache for `length` decoder positions; every leaf is `[layers, batch, ...]`."""
+    """A cache of `length` decoder slots; every leaf is `[batch, ...]`."""
     if not hasattr(self.module, "empty_cache"):
       raise UserError(f"a {type(self.module).__name__} cannot decode: it has no cache")
     return self.module.empty_cache(batch_size, length, source_length, jnp.dtype(self.dtype))
 
-  def _check(self, batch: Batch, needed: tuple[str, ...]) -> None:
-    missing = [name for name in needed if name not in batch]
+  def _check(self, batch: Batch, needed: tuple[str, ...], also: tuple[str, ...] = ()) -> None:
+    """Raises UserError unless `batch` has all features, and `needed` ones are not too long."""
+    missing = [name for name in needed + also if name not in batch]
     if missing:
       raise UserError(
         f"the model ({type(self.module).__name__}) needs {', '.join(missing)}, but the batch has"
@@ -275,7 +301,11 @@ def _context(batch: Batch, side: str, train: bool, padding: bool = False) -> Con
     segments = (ids != 0).astype(jnp.int32)
   prefix = batch.get(f"{side}_causal_attention")
   labels = {} if prefix is None else {"prefix": prefix}
-  return Context(jnp.asarray(positions), segments, labels, train=train)
+  start = batch.get(f"{side}_cache_start")
+  slots = None
+  if start is not None:
+    slots = Slots(jnp.asarray(start), jnp.asarray(batch[f"{side}_cache_positions"]))
+  return Context(jnp.asarray(positions), segments, labels, slots=slots, train=train)
 
 
 def _prefixed(prefix: str, values: Any) -> dict[str, jax.Array]:
