@@ -82,7 +82,7 @@ def decode(family: str, size: Size, steps: int) -> list[float]:
   example = {"decoder_input_tokens": prompt, "encoder_input_tokens": prompt}
   batch = {"encoder_input_tokens": prompt} if family == "t5" else {"decoder_input_tokens": prompt}
   plan = Plan(mesh(devices=jax.devices()[:1]))
-  params = plan.jit(model.init)(jax.random.key(0), example)
+  params = plan.jit(model.prepare)(plan.jit(model.init)(jax.random.key(0), example))
   # No token has the id -1, so that nothing ends early.
   run = plan.jit(
     functools.partial(generate, model, policy=Greedy(), max_length=size.generated, eos_id=-1)

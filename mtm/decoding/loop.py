@@ -135,7 +135,7 @@ class _Cached:
     return cache, jnp.repeat(last, self.width)
 
   def _positions(self, known: jax.Array) -> jax.Array:
-    """The position of every slot's token `[batch, slots]`, where `known` `[batch]` of a prompt count."""
+    """The position of every slot's token `[batch, slots]`; of a prompt `known` `[batch]` count."""
     slots = jnp.arange(self.slots)[None]
     prompt = jnp.where(slots < known[:, None], slots, BEYOND)
     return jnp.where(slots < self.fed, prompt, self.lengths[:, None] - 1 + slots - self.fed)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
 
 class KeyValue(NamedTuple):
@@ -27,11 +28,15 @@ class KeyValue(NamedTuple):
   @classmethod
   def of(cls, k: jax.Array, v: jax.Array) -> KeyValue:
     """From keys and values `[batch, slots, kv_heads, head_dim]`."""
-    return cls(jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2))
+    return cls(_in_order(jnp.swapaxes(k, 1, 2)), _in_order(jnp.swapaxes(v, 1, 2)))
 
   def rows(self) -> tuple[jax.Array, jax.Array]:
     """Keys and values `[batch, slots, kv_heads, head_dim]`, as kernels take them."""
     return jnp.swapaxes(self.k, 1, 2), jnp.swapaxes(self.v, 1, 2)
+
+
+def _in_order(x: jax.Array) -> jax.Array:
+  return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def empty(batch: int, slots: int, heads: int, width: int, dtype: Any) -> KeyValue:

@@ -144,8 +144,8 @@ class Stack(nn.Module):
   Attributes:
     period: the blocks of one repetition, each an instance of its own.
     repeats: how often the period runs.
-    scan: False unrolls the loop: faster on CPU for few layers, slower to compile. With a cache it is
-      always unrolled.
+    scan: False unrolls the loop: faster on CPU for few layers, slower to compile. With a cache the
+      loop is always unrolled.
     remat: None keeps all activations for the backward pass; else a `jax.checkpoint_policies` policy
       saying which to keep. `jax.checkpoint_policies.nothing_saveable` recomputes all.
     share: whether all repetitions use the same parameters (ALBERT, Universal Transformer).
@@ -178,7 +178,7 @@ class Stack(nn.Module):
       metrics `[repeats]` are named by block.
     """
     if cache is None:
-      x_BLD, every = self._loop(x_BLD, context)
+      x_BLD, every = self._loop()(x_BLD, None, context)
     else:
       x_BLD, every = self._layer_by_layer(x_BLD, context, cache)
     losses: dict[str, jax.Array] = {}
@@ -189,8 +189,8 @@ class Stack(nn.Module):
       metrics.update({f"block_{index}/{key}": value for key, value in aux.metrics.items()})
     return x_BLD, Aux(None if cache is None else tuple(a.cache for a in every), losses, metrics)
 
-  def _loop(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, tuple[Aux, ...]]:
-    """The output, and each block's Aux with a leading axis `repeats`."""
+  def _loop(self) -> Callable[..., tuple[jax.Array, tuple[Aux, ...]]]:
+    """The repeated period: `(x, None, context) → (x, each block's Aux)`, with axis `repeats`."""
     body = Period
     if self.remat is not None:  # a scan keeps XLA from undoing it; an unrolled loop does not
       body = nn.remat(Period, prevent_cse=not self.scan, policy=self.remat)
@@ -204,12 +204,12 @@ class Stack(nn.Module):
       metadata_params={nn.PARTITION_NAME: "layers"},
       **weights,
     )
-    return loop(self.period, name="layers")(x_BLD, None, context)
+    return loop(self.period, name="layers")
 
   def _layer_by_layer(
     self, x_BLD: jax.Array, context: Context, caches: Any
   ) -> tuple[jax.Array, tuple[Aux, ...]]:
-    """Like `_loop` with a cache. A scan would copy all of it at each token to slice and stack it;
+    """What `_loop` does, with caches. A scan would copy them at each token to slice and stack them;
     here each layer has arrays of its own, which are written in place."""
     period = Period(tuple(block.clone(parent=None) for block in self.period), parent=None)
     layers = self.prepare(self.variables["params"])["layers"]

@@ -88,6 +88,8 @@ class Generator:
       UserError: a prompt and `max_length` together are longer than the model.
     """
     prompts = iter(prompts)
+    if self.use_cache:
+      params = self.plan.jit(self.model.prepare)(params)  # once, not for every batch
     while rows := list(itertools.islice(prompts, self.batch_size)):
       ids = np.asarray([number for number, _ in rows])
       longest = max(len(prompt) for _, prompt in rows)

@@ -123,13 +123,22 @@ def test_cached_is_uncached_or_refused(build: Build) -> None:
   whole = jax.jit(model.apply)(params, {**encoder, "decoder_input_tokens": tokens}).logits
   cache = model.empty_cache(2, 8, source)
   for leaf in jax.tree.leaves(cache):
-    assert leaf.shape[1] == 2, "the second axis of every leaf is the batch: beams are reordered"
-  feed = jax.jit(lambda cache, batch: model.apply(params, batch, cache=cache))
+    assert leaf.shape[0] == 2, "the first axis of every leaf is the batch: beams are reordered"
+  feed = jax.jit(lambda params, cache, batch: model.apply(params, batch, cache=cache))
+  prepared = jax.jit(model.prepare)(params)
   shapes = jax.tree.map(np.shape, cache)
   for start, end in ((0, 4), (4, 5), (5, 6)):
     places = np.arange(start, end, dtype=np.int32)[None].repeat(2, 0)
-    part = {"decoder_input_tokens": tokens[:, start:end], "decoder_positions": places}
-    output = feed(cache, {**part, **encoder} if start == 0 else part)
+    part = {
+      "decoder_input_tokens": tokens[:, start:end],
+      "decoder_positions": places,
+      "decoder_cache_start": np.int32(start),
+      "decoder_cache_positions": np.arange(8, dtype=np.int32)[None],
+    }
+    if start == 0:
+      output = feed(params, cache, {**part, **encoder})
+    else:
+      output = feed(prepared, cache, part)
     cache = output.cache
     assert jax.tree.map(np.shape, cache) == shapes
     np.testing.assert_allclose(output.logits, whole[:, start:end], rtol=2e-5, atol=2e-5)

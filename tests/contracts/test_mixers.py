@@ -13,7 +13,7 @@ import pytest
 
 import mtm.parts.mixers
 from mtm.parts.attention import Attention, CrossAttention
-from mtm.parts.context import Context, Source
+from mtm.parts.context import Context, Slots, Source
 from mtm.parts.mlp import Mlp
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.patterns.window import Window
@@ -81,7 +81,8 @@ def test_cached_is_uncached(mixer: nn.Module) -> None:
   cache = mixer.empty_cache(B, L + 2, 0, jnp.float32)
   step = jax.jit(lambda x, context: mixer.apply(params, x, context))
   for start, end in ((0, 3), (3, 4), (4, 5), (5, 7)):
-    own = Context(context.positions[:, start:end], cache=cache)
+    slots = Slots(jnp.int32(start), jnp.arange(L + 2)[None])
+    own = Context(context.positions[:, start:end], cache=cache, slots=slots)
     y, aux = step(x[:, start:end], own)
     cache = aux.cache
     # The same sums of float32 numbers, with zeros between them.

@@ -79,17 +79,23 @@ def test_cached_is_uncached(position: Position, in_tower: bool) -> None:
   whole = jax.jit(model.apply)(params, {"decoder_input_tokens": tokens}).logits
   starts = np.array([4, 2])
   feed = jax.jit(lambda cache, batch: model.apply(params, batch, cache=cache))
-  places = np.arange(4)[None].repeat(2, 0)
-  prompt = {
+  slots = np.arange(LENGTH)[None]
+  prompt = np.where(slots < starts[:, None], slots, LENGTH)  # padding stands nowhere
+  places = np.where(slots < 4, prompt, starts[:, None] + slots - 4)
+  batch = {
     "decoder_input_tokens": tokens[:, :4],
-    "decoder_positions": np.where(places < starts[:, None], places, LENGTH),  # nowhere
+    "decoder_positions": places[:, :4],
+    "decoder_cache_start": np.int32(0),
+    "decoder_cache_positions": places,
   }
-  cache = feed(model.empty_cache(2, LENGTH), prompt).cache
+  cache = feed(model.empty_cache(2, LENGTH), batch).cache
   for step in range(LENGTH - 4):
     here = starts + step
     batch = {
       "decoder_input_tokens": np.take_along_axis(tokens, here[:, None], axis=1),
       "decoder_positions": here[:, None],
+      "decoder_cache_start": np.int32(4 + step),
+      "decoder_cache_positions": places,
     }
     output = feed(cache, batch)
     cache = output.cache

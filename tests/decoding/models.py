@@ -28,13 +28,16 @@ class Trigram:
       history = tokens
     else:
       places = batch["decoder_positions"]
-      history = cache["tokens"][0].at[rows, places].set(tokens, mode="drop")
-      cache = {"tokens": history[None]}
+      history = cache["tokens"].at[rows, places].set(tokens, mode="drop")
+      cache = {"tokens": history}
     before = jnp.where(places > 0, history[rows, jnp.maximum(places - 1, 0)], 0)
     return Output(table[places, before, tokens], jnp.zeros((*tokens.shape, 1)), cache)
 
   def empty_cache(self, batch_size, length, source_length=0):
-    return {"tokens": jnp.zeros((1, batch_size, length), jnp.int32)}
+    return {"tokens": jnp.zeros((batch_size, length), jnp.int32)}
+
+  def prepare(self, params):
+    return params
 
 
 def trigram(positions, vocab, seed=0, spread=2.0):

@@ -12,7 +12,7 @@ import pytest
 
 from mtm.errors import UserError
 from mtm.parts.attention import Attention
-from mtm.parts.context import Context
+from mtm.parts.context import Context, Slots
 from mtm.parts.linear import normal
 from mtm.parts.mlp import Mlp
 from mtm.parts.norm import LayerNorm, RMSNorm
@@ -120,6 +120,24 @@ def test_layers_have_parameters_and_dropout_of_their_own() -> None:
 class _Identity(RMSNorm):
   def __call__(self, x: jax.Array) -> jax.Array:
     return x
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+@pytest.mark.parametrize("fields", [{}, {"scan": False}, {"share": True}], ids=str)
+def test_a_cache_changes_nothing(fields: dict[str, bool], prepared: bool) -> None:
+  module = stack(**fields)
+  x, context = inputs(train=False)
+  params = parameters(module.init, x, context)
+  whole, _ = jax.jit(module.apply)(params, x, context)
+  feed = jax.jit(module.apply)
+  weights = {"params": module.prepare(params["params"])} if prepared else params
+  cache = module.empty_cache(2, L, 0, jnp.float32)
+  for start, end in ((0, 3), (3, 4), (4, 6)):
+    slots = Slots(jnp.int32(start), jnp.arange(L)[None])
+    part = Context(context.positions[:, start:end], slots=slots)
+    y, aux = feed(weights, x[:, start:end], part, cache)
+    cache = aux.cache
+    close(y, whole[:, start:end])
 
 
 def test_a_repeated_instance_is_refused() -> None:
