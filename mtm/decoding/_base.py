@@ -22,19 +22,30 @@ class View:
   """One step, as policies and constraints see it.
 
   Attributes:
-    log_probs: `[batch, width, vocab]` float32 of the next token under the model; `NEVER` where a
-      constraint forbids the token.
+    logits: `[batch, width, vocab]` float32 of the next token; `NEVER` where a constraint forbids it.
     tokens: `[batch, width, length]` int32, what each hypothesis holds before `step`; 0 from there.
     step: int32 scalar, how many tokens were generated.
     keys: PRNG keys `[batch]`, one an example, the same at every step; or None.
     eos_id: the id that ends a hypothesis.
+    norm: `[batch, width, 1]` float32, what to subtract from logits for log-probabilities under the
+      model; the default is right where they are log-probabilities already.
   """
 
-  log_probs: jax.Array
+  logits: jax.Array
   tokens: jax.Array
   step: jax.Array
   keys: jax.Array | None
   eos_id: int = dataclasses.field(metadata={"static": True})
+  norm: jax.Array | float = 0.0
+
+  @property
+  def log_probs(self) -> jax.Array:
+    """`[batch, width, vocab]` float32, about `NEVER` where a constraint forbids the token."""
+    return self.logits - self.norm
+
+  def log_probs_of(self, ids: jax.Array) -> jax.Array:
+    """Of the tokens `[batch, width]` alone, which spares a pass over the vocabulary."""
+    return (jnp.take_along_axis(self.logits, ids[..., None], axis=-1) - self.norm)[..., 0]
 
 
 class Choice(NamedTuple):
@@ -121,7 +132,7 @@ class TokenByToken(abc.ABC):
   def step(self, state: Progress, view: View) -> Choice:
     """See `Policy.step`."""
     chosen = self.choose(view)
-    gained = jnp.take_along_axis(view.log_probs, chosen[..., None], axis=-1)[..., 0]
+    gained = view.log_probs_of(chosen)
     going = ~state.ended
     ended = state.ended | (chosen == view.eos_id)
     state = Progress(

@@ -25,7 +25,7 @@ class MinLength:
   length: int
 
   def __call__(self, view: View) -> jax.Array:
-    ids = jnp.arange(view.log_probs.shape[-1])
+    ids = jnp.arange(view.logits.shape[-1])
     return ((ids != view.eos_id) | (view.step >= self.length))[None, None]
 
 
@@ -36,7 +36,7 @@ class Forbid:
   ids: tuple[int, ...]
 
   def __call__(self, view: View) -> jax.Array:
-    ids = jnp.arange(view.log_probs.shape[-1])
+    ids = jnp.arange(view.logits.shape[-1])
     return jnp.all(ids[:, None] != jnp.array(self.ids, jnp.int32), axis=1)[None, None]
 
 
@@ -48,7 +48,7 @@ class NoRepeat:
 
   def __call__(self, view: View) -> jax.Array:
     batch, width, length = view.tokens.shape
-    vocab, n = view.log_probs.shape[-1], self.ngram
+    vocab, n = view.logits.shape[-1], self.ngram
     allowed = jnp.ones((batch, width, vocab), bool)
     if length < n:
       return allowed

@@ -19,10 +19,10 @@ class Greedy(TokenByToken):
 
   def choose(self, view: View) -> jax.Array:
     """See `TokenByToken.choose`."""
-    best = jnp.max(view.log_probs, axis=-1, keepdims=True)
+    best = jnp.max(view.logits, axis=-1, keepdims=True)
     # On CPU two vectorised reductions run several times faster than argmax's scalar one.
-    ids = jax.lax.broadcasted_iota(jnp.int32, view.log_probs.shape, view.log_probs.ndim - 1)
-    return jnp.min(jnp.where(view.log_probs == best, ids, ids.shape[-1] - 1), axis=-1)
+    ids = jax.lax.broadcasted_iota(jnp.int32, view.logits.shape, view.logits.ndim - 1)
+    return jnp.min(jnp.where(view.logits == best, ids, ids.shape[-1] - 1), axis=-1)
 
 
 EXAMPLES = [Greedy()]

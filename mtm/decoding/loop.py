@@ -8,6 +8,7 @@ run together, and ends early when the policy says that every example is done.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,11 +70,12 @@ def generate(
   def turn(carry: Any) -> Any:
     step, tokens, memory, state, _ = carry
     logits, memory = engine.logits(memory, step)
-    log_probs = jax.nn.log_softmax(logits.reshape(size, width, -1), axis=-1)
-    view = View(log_probs, tokens, step, keys, eos_id)
+    logits = logits.reshape(size, width, -1)
+    norm = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    view = View(logits, tokens, step, keys, eos_id, norm)
     for constraint in constraints:
-      allowed = jnp.where(constraint(view), view.log_probs, NEVER)
-      view = View(allowed, tokens, step, keys, eos_id)
+      allowed = jnp.where(constraint(view), view.logits, NEVER)
+      view = dataclasses.replace(view, logits=allowed)
     choice = policy.step(state, view)
     if choice.parents is not None:
       rows = (jnp.arange(size)[:, None] * width + choice.parents).reshape(-1)

@@ -19,7 +19,7 @@ class Sample(TokenByToken):
   in any batch.
 
   Attributes:
-    temperature: log-probabilities are divided by it; above 0.
+    temperature: logits are divided by it; above 0.
     top_k: how many of the likeliest tokens may be drawn; 0: all.
     top_p: the fewest likeliest tokens that together hold this probability may be drawn.
     num_samples: independent samples an example.
@@ -52,7 +52,7 @@ class Sample(TokenByToken):
     """See `TokenByToken.choose`."""
     if view.keys is None:
       raise UserError("sampling needs a key for each example: give keys=example_keys(seed, ids)")
-    scores = filtered(view.log_probs / self.temperature, self.top_k, self.top_p)
+    scores = filtered(view.logits / self.temperature, self.top_k, self.top_p)
 
     def draw(key: jax.Array, sample: jax.Array, row: jax.Array) -> jax.Array:
       key = jax.random.fold_in(jax.random.fold_in(key, sample), view.step)
