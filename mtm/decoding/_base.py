@@ -22,7 +22,7 @@ class View:
   """One step, as policies and constraints see it.
 
   Attributes:
-    logits: `[batch, width, vocab]` float32 of the next token; `NEVER` where a constraint forbids it.
+    logits: `[batch, width, vocab]` float32 of the next token, `NEVER` where a constraint forbids.
     tokens: `[batch, width, length]` int32, what each hypothesis holds before `step`; 0 from there.
     step: int32 scalar, how many tokens were generated.
     keys: PRNG keys `[batch]`, one an example, the same at every step; or None.

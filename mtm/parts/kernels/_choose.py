@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from mtm.discovery import modules
 from mtm.errors import UserError
 from mtm.parts.dropout import keep_mask
-from mtm.parts.patterns._algebra import Pattern
+from mtm.parts.patterns._algebra import Pattern, visible
+from mtm.parts.patterns.full import Full
 from mtm.parts.patterns.segment import SameSegment
 
 
@@ -121,6 +122,23 @@ def prepare(
 def _engines() -> list[Kernel]:
   """Every kernel of this package; `reference` supports every request."""
   return [kernel for module in modules(__package__) for kernel in module.EXAMPLES]
+
+
+def seen_by(request: Request) -> jax.Array | None:
+  """Which keys each query sees, bool `[1 or batch, 1, queries, keys]`; None where it is all."""
+  if request.pattern == Full():
+    return None
+  seen = visible(request.pattern, request.q_place, request.k_place, request.labels)
+  seen = jnp.expand_dims(seen, -3)  # heads
+  return jnp.expand_dims(seen, tuple(range(4 - seen.ndim)))
+
+
+def masked_softmax(s_BHLS: jax.Array, seen: jax.Array | None) -> jax.Array:
+  """Softmax over the visible keys; 0 where a query sees none."""
+  if seen is None:
+    return jax.nn.softmax(s_BHLS, axis=-1)
+  p = jax.nn.softmax(jnp.where(seen, s_BHLS, jnp.finfo(s_BHLS.dtype).min), axis=-1)
+  return jnp.where(seen, p, 0.0)
 
 
 def drop(p: jax.Array, dropout: tuple[jax.Array, float] | None) -> jax.Array:

@@ -7,9 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mtm.parts.kernels._choose import Request, drop
-from mtm.parts.patterns._algebra import visible
-from mtm.parts.patterns.full import Full
+from mtm.parts.kernels._choose import Request, drop, masked_softmax, seen_by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,22 +31,10 @@ class Reference:
     s_BHLS = s_BGRLS.reshape(batch, heads, queries, k.shape[1])
     if request.bias is not None:
       s_BHLS = s_BHLS + request.bias.astype(jnp.float32)
-    p_BHLS = drop(_softmax(s_BHLS, request), request.dropout).astype(v.dtype)
+    p_BHLS = drop(masked_softmax(s_BHLS, seen_by(request)), request.dropout).astype(v.dtype)
     p_BGRLS = p_BHLS.reshape(s_BGRLS.shape)
     out = jnp.einsum("bgrls,bsgk->blgrk", p_BGRLS, v)
     return out.reshape(batch, queries, heads, v.shape[-1]).astype(q.dtype)
-
-
-def _softmax(s_BHLS: jax.Array, request: Request) -> jax.Array:
-  """Softmax over the visible keys; 0 where a query sees none."""
-  if request.pattern == Full():
-    return jax.nn.softmax(s_BHLS, axis=-1)
-  seen = visible(request.pattern, request.q_place, request.k_place, request.labels)
-  seen = jnp.expand_dims(seen, -3)  # heads
-  seen = jnp.expand_dims(seen, tuple(range(4 - seen.ndim)))
-  low = jnp.finfo(s_BHLS.dtype).min
-  p = jax.nn.softmax(jnp.where(seen, s_BHLS, low), axis=-1)
-  return jnp.where(seen, p, 0.0)
 
 
 EXAMPLES = [Reference()]
