@@ -31,6 +31,15 @@ class Builder:
     statement = self._program.winner(self._program.macros[name])
     return self._value(statement.value, statement, Macro(name).scope, ())
 
+  def parts(self, name: str) -> tuple[Callable[..., Any], dict[str, Any]] | None:
+    """What a macro calls, and the arguments bound to it; None where its value is no call."""
+    statement = self._program.winner(self._program.macros[name])
+    value, scope = statement.value, Macro(name).scope
+    if not isinstance(value, Reference) or not value.evaluate:
+      return None
+    target = self._program.target(value, statement)
+    return target.target, self._arguments(target, value.scope or scope, ())
+
   def _arguments(
     self, configurable: Configurable, scope: Scope, given: Mapping[str, Any] | tuple[str, ...]
   ) -> dict[str, Any]:

@@ -52,6 +52,17 @@ class Config:
     check.refuse_missing(reached)
     return Builder(self.program).macro(name)
 
+  def parts(self, name: str) -> tuple[Callable[..., Any], dict[str, Any]] | None:
+    """The function that a macro such as `MODEL` calls, and its bound arguments; None where the
+    macro's value is no call.
+
+    Raises:
+      UserError: as in `value`.
+    """
+    reached = check.reach_macro(self.program, name)
+    check.refuse_wrong(reached)
+    return Builder(self.program).parts(name)
+
   def defines(self, name: str) -> bool:
     """Whether there is a macro of this name."""
     return name in self.program.macros

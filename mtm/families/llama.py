@@ -8,6 +8,9 @@ from typing import Any
 
 import jax
 
+from mtm.errors import UserError
+from mtm.families._names import Row, heads_in, heads_out, linear, norm, row
+from mtm.families._published import Arguments, Config, Published
 from mtm.parts.attention import Attention, head_width
 from mtm.parts.heads import DenseHead, TiedHead
 from mtm.parts.kernels import Kernel
@@ -30,6 +33,7 @@ def llama(
   kv_heads: int | None = None,
   rope_base: float = 10_000.0,
   tied: bool = False,
+  epsilon: float = 1e-5,
   pattern: Pattern = Causal(),  # noqa: B008 (frozen)
   dropout: float = 0.0,
   kernel: Kernel | None = None,
@@ -48,6 +52,7 @@ def llama(
     kv_heads: key and value heads, a divisor of `heads`; None: `heads`.
     rope_base: base of the rotary wavelengths.
     tied: whether the head is the token table.
+    epsilon: of the norms.
     pattern: who sees whom.
     dropout: share of sublayer outputs dropped (the published models: 0).
     kernel: the attention engine; None: the best that supports the call.
@@ -55,21 +60,82 @@ def llama(
     dtype: compute dtype.
   """
   init = normal(0.02)
-  norm = functools.partial(RMSNorm, epsilon=1e-5)
+  rms_norm = functools.partial(RMSNorm, epsilon=epsilon)
   block = Block(
     mixer=Attention(
       heads, head_width(embed, heads), kv_heads, pattern, Rotary(rope_base), kernel,
       weight_init=init, out_init=init,
     ),
     channel=Mlp(mlp, jax.nn.silu, gated=True, weight_init=init, out_init=init),
-    norm=norm,
+    norm=rms_norm,
     dropout=dropout,
   )  # fmt: skip
-  tower = Tower(Stack((block,), layers, scan, remat), final_norm=norm, dropout=dropout)
+  tower = Tower(Stack((block,), layers, scan, remat), final_norm=rms_norm, dropout=dropout)
   head = TiedHead() if tied else DenseHead(vocab, init)
   module = Decoder(Embed(vocab, embed, weight_init=init), tower, head)
   return Model(module, ("decoder_input_tokens",), vocab, None, dtype)
 
+
+def _arguments(config: Config) -> Arguments:
+  config.expect("hidden_act", "silu")
+  config.expect("attention_bias", False)
+  config.expect("mlp_bias", False)
+  config.expect("attention_dropout", 0.0)
+  config.expect("rope_scaling", None)
+  config.ignore("max_position_embeddings")  # rotary positions have no end
+  rope = config.get("rope_parameters", {"rope_theta": config.get("rope_theta", 10_000.0)})
+  if rope.get("rope_type", "default") != "default":
+    raise UserError(f"{config.source} has rope_parameters = {rope}, which mtm cannot honour")
+  heads, embed = config.get("num_attention_heads", 32), config.get("hidden_size", 4096)
+  config.expect("head_dim", head_width(embed, heads))
+  return {
+    "layers": config.get("num_hidden_layers", 32),
+    "embed": embed,
+    "heads": heads,
+    "mlp": config.get("intermediate_size", 11008),
+    "vocab": config.need("vocab_size"),
+    "kv_heads": config.get("num_key_value_heads", heads),
+    "rope_base": float(rope.get("rope_theta", 10_000.0)),
+    "tied": config.get("tie_word_embeddings", False),
+    "epsilon": config.get("rms_norm_eps", 1e-6),
+  }
+
+
+def _config(a: Arguments) -> dict[str, Any]:
+  return {
+    "num_hidden_layers": a["layers"], "hidden_size": a["embed"], "num_attention_heads": a["heads"],
+    "intermediate_size": a["mlp"], "vocab_size": a["vocab"], "rms_norm_eps": a["epsilon"],
+    "num_key_value_heads": a["kv_heads"] or a["heads"], "rope_theta": a["rope_base"],
+    "rope_parameters": {"rope_type": "default", "rope_theta": a["rope_base"]},
+    "tie_word_embeddings": a["tied"], "head_dim": a["embed"] // a["heads"],
+  }  # fmt: skip
+
+
+def _rows(a: Arguments) -> list[Row]:
+  ours, theirs = "decoder/stack/period_0", "model.layers.{}"
+  kv_heads = a["kv_heads"] or a["heads"]
+  head = [] if a["tied"] else linear("head/logits_dense", "lm_head", bias=False)
+  return [
+    row("tokens/embedding", "model.embed_tokens.weight"),
+    *norm(f"{ours}/mixer_norm", f"{theirs}.input_layernorm", bias=False),
+    *heads_in(f"{ours}/mixer/query", f"{theirs}.self_attn.q_proj", a["heads"], bias=False),
+    *heads_in(f"{ours}/mixer/key", f"{theirs}.self_attn.k_proj", kv_heads, bias=False),
+    *heads_in(f"{ours}/mixer/value", f"{theirs}.self_attn.v_proj", kv_heads, bias=False),
+    *heads_out(f"{ours}/mixer/out", f"{theirs}.self_attn.o_proj", a["heads"], bias=False),
+    *norm(f"{ours}/channel_norm", f"{theirs}.post_attention_layernorm", bias=False),
+    *linear(f"{ours}/channel/wi_0", f"{theirs}.mlp.gate_proj", bias=False),
+    *linear(f"{ours}/channel/wi_1", f"{theirs}.mlp.up_proj", bias=False),
+    *linear(f"{ours}/channel/wo", f"{theirs}.mlp.down_proj", bias=False),
+    *norm("decoder/final_norm", "model.norm", bias=False),
+    *head,
+  ]
+
+
+HF = Published(
+  "llama", ("LlamaForCausalLM",), llama, _arguments, _config, _rows, "model.",
+  (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
+  {"lm_head.weight": "model.embed_tokens.weight"},
+)  # fmt: skip
 
 EXAMPLES = [
   functools.partial(llama, 2, 16, 4, 24, 40),

@@ -11,6 +11,9 @@ from typing import Any
 
 import jax
 
+from mtm.errors import UserError
+from mtm.families._names import Row, Transposed, heads_in, heads_out, linear, norm, row
+from mtm.families._published import ACTIVATIONS, Arguments, Config, Published, name_of
 from mtm.parts.attention import Attention, CrossAttention
 from mtm.parts.heads import DenseHead, TiedHead
 from mtm.parts.kernels import Kernel
@@ -41,6 +44,9 @@ def t5(
   kernel: Kernel | None = None,
   encoder_pattern: Pattern = Full(),  # noqa: B008 (frozen)
   decoder_layers: int | None = None,
+  buckets: int = 32,
+  max_distance: int = 128,
+  epsilon: float = 1e-6,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",
@@ -61,11 +67,13 @@ def t5(
     kernel: the attention engine; None: the best that supports the call.
     encoder_pattern: who sees whom in the encoder.
     decoder_layers: None: as many as `layers`.
+    buckets, max_distance: of the relative positions, see `T5Bias`.
+    epsilon: of the norms.
     scan, remat: see `Stack`.
     dtype: compute dtype.
   """
   fan_in = fan_in_of(1)
-  norm = functools.partial(RMSNorm, epsilon=1e-6)
+  rms_norm = functools.partial(RMSNorm, epsilon=epsilon)
   attention: Callable[..., dict[str, Any]] = functools.partial(
     dict, heads=heads, head_dim=head_dim, kernel=kernel, scale=1.0, dropout=dropout,
     weight_init=fan_in, query_init=fan_in_of(1, 1 / head_dim), out_init=fan_in_of(2),
@@ -74,13 +82,13 @@ def t5(
   def block(pattern: Pattern, cross: CrossAttention | None) -> Block:
     channel = Mlp(mlp, activation, gated, dropout=dropout, weight_init=fan_in, out_init=fan_in)
     mixer = Attention(pattern=pattern, **attention())
-    return Block(mixer, channel, norm, cross, dropout=dropout, dropout_shared=_SHARED)
+    return Block(mixer, channel, rms_norm, cross, dropout=dropout, dropout_shared=_SHARED)
 
   def tower(one: Block, repeats: int, bidirectional: bool) -> Tower:
     return Tower(
       Stack((one,), repeats, scan, remat),
-      position=T5Bias(heads, bidirectional, weight_init=normal(1.0)),
-      final_norm=norm,
+      position=T5Bias(heads, bidirectional, buckets, max_distance, normal(1.0)),
+      final_norm=rms_norm,
       dropout=dropout,
       dropout_shared=_SHARED,
       final_dropout=True,
@@ -94,6 +102,98 @@ def t5(
   )
   return Model(module, ("encoder_input_tokens", "decoder_input_tokens"), vocab, None, dtype)
 
+
+def _arguments(config: Config) -> Arguments:
+  config.ignore("dense_act_fn", "is_gated_act", "classifier_dropout")  # follow from the next one
+  projection = config.get("feed_forward_proj", "relu")
+  _, gated, activation = projection.rpartition("gated-")
+  # The original T5 1.1 has the approximate GELU under this name.
+  activation = "gelu_new" if projection == "gated-gelu" else activation
+  if activation not in ACTIVATIONS:
+    raise UserError(
+      f"{config.source} has feed_forward_proj = {projection!r}, which mtm cannot honour: it has"
+      f" {', '.join(sorted(ACTIVATIONS))}, each with or without 'gated-' before it"
+    )
+  layers = config.get("num_layers", 6)
+  # transformers 5 writes that all heads are tied, and beside it what was meant.
+  tied = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
+  return {
+    "layers": layers,
+    "embed": config.get("d_model", 512),
+    "heads": config.get("num_heads", 8),
+    "head_dim": config.get("d_kv", 64),
+    "mlp": config.get("d_ff", 2048),
+    "vocab": config.need("vocab_size"),
+    "dropout": config.get("dropout_rate", 0.1),
+    "activation": ACTIVATIONS[activation],
+    "gated": bool(gated),
+    "tied": tied,
+    "decoder_layers": config.get("num_decoder_layers", layers),
+    "buckets": config.get("relative_attention_num_buckets", 32),
+    "max_distance": config.get("relative_attention_max_distance", 128),
+    "epsilon": config.get("layer_norm_epsilon", 1e-6),
+  }
+
+
+def _config(a: Arguments) -> dict[str, Any]:
+  activation = name_of(a["activation"])
+  projection = f"gated-{activation}" if a["gated"] else activation
+  return {
+    "num_layers": a["layers"], "num_decoder_layers": a["decoder_layers"] or a["layers"],
+    "d_model": a["embed"], "num_heads": a["heads"], "d_kv": a["head_dim"], "d_ff": a["mlp"],
+    "vocab_size": a["vocab"], "dropout_rate": a["dropout"], "tie_word_embeddings": a["tied"],
+    "scale_decoder_outputs": a["tied"],
+    "feed_forward_proj": projection.replace("gated-gelu_new", "gated-gelu"),
+    "relative_attention_num_buckets": a["buckets"], "layer_norm_epsilon": a["epsilon"],
+    "relative_attention_max_distance": a["max_distance"], "is_encoder_decoder": True,
+    "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1,
+  }  # fmt: skip
+
+
+def _tower(name: str, a: Arguments, cross: bool) -> list[Row]:
+  ours, block, heads = f"{name}/stack/period_0", f"{name}.block.{{}}.layer", a["heads"]
+  channel = f"{block}.{1 + cross}"
+
+  def attention(part: str, theirs: str) -> list[Row]:
+    return [
+      *heads_in(f"{ours}/{part}/query", f"{theirs}.q", heads, bias=False),
+      *heads_in(f"{ours}/{part}/key", f"{theirs}.k", heads, bias=False),
+      *heads_in(f"{ours}/{part}/value", f"{theirs}.v", heads, bias=False),
+      *heads_out(f"{ours}/{part}/out", f"{theirs}.o", heads, bias=False),
+    ]
+
+  rows = [
+    row(f"{name}/position/rel_embedding",
+        f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", Transposed()),
+    *attention("mixer", f"{block}.0.SelfAttention"),
+    *norm(f"{ours}/mixer_norm", f"{block}.0.layer_norm", bias=False),
+    *norm(f"{ours}/channel_norm", f"{channel}.layer_norm", bias=False),
+    *linear(f"{ours}/channel/wo", f"{channel}.DenseReluDense.wo", bias=False),
+    *norm(f"{name}/final_norm", f"{name}.final_layer_norm", bias=False),
+  ]  # fmt: skip
+  for part in ("wi_0", "wi_1") if a["gated"] else ("wi",):
+    rows += linear(f"{ours}/channel/{part}", f"{channel}.DenseReluDense.{part}", bias=False)
+  if cross:
+    rows += attention("cross", f"{block}.1.EncDecAttention")
+    rows += norm(f"{ours}/cross_norm", f"{block}.1.layer_norm", bias=False)
+  return rows
+
+
+def _rows(a: Arguments) -> list[Row]:
+  head = [] if a["tied"] else linear("head/logits_dense", "lm_head", bias=False)
+  tokens = row("tokens/embedding", "shared.weight")
+  return [tokens, *_tower("encoder", a, False), *_tower("decoder", a, True), *head]
+
+
+HF = Published(
+  "t5", ("T5ForConditionalGeneration",), t5, _arguments, _config, _rows, "",
+  (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
+  {
+    "encoder.embed_tokens.weight": "shared.weight",
+    "decoder.embed_tokens.weight": "shared.weight",
+    "lm_head.weight": "shared.weight",
+  },
+)  # fmt: skip
 
 EXAMPLES = [
   functools.partial(t5, 2, 16, 4, 8, 24, 40),

@@ -14,6 +14,7 @@ ELSEWHERE = {
   "mtm.parts.kernels.reference": "tests/contracts/test_kernels.py",
   "mtm.parts.patterns.*": "tests/parts/patterns/test_patterns.py",
   "mtm.parts.positions.*": "tests/parts/positions/test_positions.py",
+  "mtm.families.*": "tests/families/test_recorded.py",
   "mtm.objectives.*": "tests/contracts/test_objectives.py",
 }
 

@@ -1,0 +1,1 @@
+"""Checkpoints of other libraries: read, checked, and written back."""

@@ -1,0 +1,99 @@
+"""What every format of checkpoints gives: a model that can be built, and tensors to fill it with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from mtm import axes
+from mtm.families._names import Row
+from mtm.interop import tree
+from mtm.types import Model, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+  """A checkpoint of another library, opened: nothing but headers was read.
+
+  Attributes:
+    where: its path.
+    build, arguments: `build(**arguments)` is the model.
+    source: its tensors.
+    rows: the name table.
+    ignored, copies: see `mtm.interop.tree.read`.
+    begin_id: the id that a decoder is fed first; None: its prompt begins with a token of its own.
+    eos_id: the id that ends a sequence, or None.
+    files: what must travel along to write the checkpoint back: name → path.
+    layout: what else must be known for that, JSON-able.
+  """
+
+  where: str
+  build: Callable[..., Model]
+  arguments: dict[str, Any]
+  source: tree.Source
+  rows: Sequence[Row]
+  ignored: tuple[str, ...] = ()
+  copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  begin_id: int | None = None
+  eos_id: int | None = None
+  files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+  layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def model(self, **changes: Any) -> Model:
+    """The model, with some of the builder's arguments replaced."""
+    return self.build(**{**self.arguments, **changes})
+
+  def params(self, model: Model, place: tree.Place) -> Params:
+    """The parameters; `place` makes a leaf of a path and its values, see `tree.read`."""
+    return tree.read(self.source, self.rows, shapes(model), place, self.ignored, self.copies)
+
+
+class Format(Protocol):
+  """A format. A module of this package that is one ends with `FORMAT = ...`.
+
+  Attributes:
+    name: what `mtm convert --to` calls it.
+  """
+
+  name: str
+
+  def found(self, path: Path) -> bool:
+    """Whether a checkpoint of this format lies there."""
+
+  def open(self, path: Path) -> Foreign:
+    """The checkpoint. Raises UserError where it is damaged or cannot be honoured."""
+
+  def write(self, path: Path, export: Export) -> int:
+    """Writes a checkpoint and returns how many values it has. Raises UserError where the format
+    cannot hold the model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+  """What a format is asked to write.
+
+  Attributes:
+    build, arguments: what made the model, all arguments.
+    params: nested dict of numpy or JAX arrays.
+    source: the directory with the files and `layout.json` that an import kept, or None.
+    vocabulary: the directory of the vocabulary, or None.
+  """
+
+  build: Callable[..., Model]
+  arguments: dict[str, Any]
+  params: Params
+  source: Path | None = None
+  vocabulary: Path | None = None
+
+
+def shapes(model: Model) -> dict[str, tuple[int, ...]]:
+  """The path and shape of every parameter."""
+  batch = {name: np.zeros((1, 8), np.int32) for name in model.inputs}
+  with axes.use(None):
+    params = jax.eval_shape(model.init, jax.random.key(0), batch)
+  return {path: tuple(leaf.shape) for path, leaf in tree.flatten(params).items()}

@@ -1,0 +1,162 @@
+"""HuggingFace directories: `config.json`, safetensors, tokenizer files."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from mtm.discovery import modules
+from mtm.errors import UserError, nearest
+from mtm.families._published import Config, Published
+from mtm.interop import tree
+from mtm.interop._base import Export, Foreign
+from mtm.interop.safetensors import Renamed, Safetensors, save
+
+CONFIG = "config.json"
+# Files that say how text becomes ids, and how the original generates: copied byte for byte.
+TOKENIZER = (
+  "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+  "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
+  "tokenizer.model", "generation_config.json",
+)  # fmt: skip
+_DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
+
+
+@functools.cache
+def published() -> dict[str, Published]:
+  """Every family's description, by the model type of its config."""
+  found = {}
+  for module in modules("mtm.families"):
+    described = getattr(module, "HF", ())
+    for one in described if isinstance(described, tuple) else (described,):
+      found[one.model_type] = one
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class HuggingFace:
+  """See `mtm.interop._base.Format`."""
+
+  name: str = "hf"
+
+  def found(self, path: Path) -> bool:
+    """See `Format.found`."""
+    return (path / CONFIG).is_file()
+
+  def open(self, path: Path) -> Foreign:
+    """See `Format.open`."""
+    values = read_config(path)
+    family = family_of(values, str(path / CONFIG))
+    config = Config(values, str(path / CONFIG))
+    arguments = family.complete(family.arguments(config))
+    config.finish()
+    weights = Safetensors(path)
+    rows = family.rows(arguments)
+    source = _with_prefix(weights, family, rows)
+    kept = [CONFIG, *(name for name in TOKENIZER if (path / name).exists())]
+    layout = {
+      "bare": source is not weights,
+      "copies": sorted(source.names() & family.copies.keys()),
+    }
+    return Foreign(
+      str(path), family.build, arguments, source, rows, family.ignored, family.copies,
+      begin_id(values), values.get("eos_token_id"), {name: path / name for name in kept}, layout,
+    )  # fmt: skip
+
+  def write(self, path: Path, export: Export) -> int:
+    """See `Format.write`."""
+    families = [f for f in published().values() if f.build is export.build]
+    if not families:
+      raise UserError(
+        f"{export.build.__name__} has no form at HuggingFace; those that have one:"
+        f" {', '.join(sorted(published()))}"
+      )
+    values, layout = _kept(export.source)
+    family = published().get(values.get("model_type", ""), families[0])
+    if not values:
+      values = {
+        "model_type": family.model_type, "architectures": [family.architectures[0]],
+        **family.config(export.arguments), "dtype": "float32",
+      }  # fmt: skip
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in (export.source, export.vocabulary):
+      for name in TOKENIZER if folder else ():
+        if (Path(folder) / name).exists():
+          shutil.copyfile(Path(folder) / name, path / name)
+    (path / CONFIG).write_text(json.dumps(values, indent=2) + "\n")
+    dtype = _DTYPES[values.get("dtype") or values.get("torch_dtype") or "float32"]
+    return save(path, _named(export, family, layout, dtype))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+  """The contents of a directory's `config.json`. Raises UserError where it is damaged."""
+  try:
+    values = json.loads((path / CONFIG).read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(f"{path / CONFIG} cannot be read ({error}): copy it again") from error
+  if not isinstance(values, dict):
+    raise UserError(f"{path / CONFIG} is no config: it holds a {type(values).__name__}")
+  return values
+
+
+def family_of(values: Mapping[str, Any], where: str) -> Published:
+  """The family that a config describes. Raises UserError where mtm has none."""
+  known, kind = published(), values.get("model_type")
+  if kind not in known:
+    raise UserError(f"{where} has model_type = {kind!r}{nearest(str(kind), known)}")
+  family = known[kind]
+  for name in values.get("architectures") or family.architectures:
+    if name not in family.architectures:
+      raise UserError(
+        f"{where} is a {name}, and mtm reads of {kind}: {', '.join(family.architectures)}"
+      )
+  return family
+
+
+def begin_id(values: Mapping[str, Any]) -> int | None:
+  """What a decoder beside an encoder is fed first."""
+  if not values.get("is_encoder_decoder"):
+    return None
+  first = values.get("decoder_start_token_id")
+  return values.get("pad_token_id") if first is None else first
+
+
+def _with_prefix(weights: Safetensors, family: Published, rows: Any) -> tree.Source:
+  """The tensors under the names of the table, also where a bare model was saved."""
+  if not family.prefix or any(name.startswith(family.prefix) for name in weights.names()):
+    return weights
+  theirs = {name.split("{}")[0] for row in rows for name in row.theirs}
+  heads = [n for n in weights.names() if n in theirs or n in family.copies]
+  return Renamed(weights, family.prefix, heads)
+
+
+def _kept(source: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+  """The config and layout that an import kept, empty where there was none."""
+  if source is None or not (source / CONFIG).exists():
+    return {}, {}
+  layout = source / "layout.json"
+  return read_config(source), json.loads(layout.read_text()) if layout.exists() else {}
+
+
+def _named(
+  export: Export, family: Published, layout: Mapping[str, Any], dtype: Any
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Their tensors in their dtype, copies and bare names as the import found them."""
+  copies = {name: family.copies[name] for name in layout.get("copies", ())}
+  drop = family.prefix if layout.get("bare") else ""
+  for name, values in tree.write(export.params, family.rows(export.arguments)):
+    cast = values.astype(dtype)
+    yield name.removeprefix(drop), cast
+    for copy in (c for c, original in copies.items() if original == name):
+      yield copy.removeprefix(drop), cast
+
+
+FORMAT = HuggingFace()

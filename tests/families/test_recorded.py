@@ -1,0 +1,78 @@
+"""Every published family against what `transformers` computed (tests/parity/record.py)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from mtm.interop import hf
+from mtm.interop._base import Export
+from mtm.interop.safetensors import ONE
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "published"
+CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+  """The original as a directory, and what it computed."""
+  with np.load(FIXTURES / f"{request.param}.npz") as file:
+    arrays = dict(file)
+  folder = tmp_path / "theirs"
+  folder.mkdir()
+  (folder / hf.CONFIG).write_text(str(arrays["config"]))
+  tensors = {k.removeprefix("tensor/"): x for k, x in arrays.items() if k.startswith("tensor/")}
+  save_file(tensors, folder / ONE)
+  return folder, arrays
+
+
+def test_logits_are_those_of_the_original_and_it_goes_back_bit_for_bit(
+  case: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+  folder, arrays = case
+  foreign = hf.FORMAT.open(folder)
+  model = foreign.model(dropout=0.0)
+  params = foreign.params(model, lambda path, values: values)
+  batch = {k.removeprefix("batch/"): x for k, x in arrays.items() if k.startswith("batch/")}
+  logits = jax.jit(model.apply)(params, batch).logits
+  real = arrays["mask"] > 0
+  # float32 with other orders of summation; logits are of order 1 to 10.
+  np.testing.assert_allclose(logits[real], arrays["logits"][real], rtol=1e-4, atol=1e-4)
+
+  kept = tmp_path / "kept"
+  kept.mkdir()
+  (kept / hf.CONFIG).write_text((folder / hf.CONFIG).read_text())
+  (kept / "layout.json").write_text(json.dumps(foreign.layout))
+  hf.FORMAT.write(tmp_path / "back", Export(foreign.build, foreign.arguments, params, kept))
+  back, there = load_file(tmp_path / "back" / ONE), load_file(folder / ONE)
+  assert back.keys() == there.keys()
+  for name, values in there.items():
+    np.testing.assert_array_equal(back[name], values, err_msg=name)
+  theirs, ours = (json.loads((p / hf.CONFIG).read_text()) for p in (folder, tmp_path / "back"))
+  assert theirs == ours
+
+
+def test_a_config_written_from_arguments_gives_them_back(
+  case: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+  """What was trained here and never came from there can be published too."""
+  folder, _ = case
+  foreign = hf.FORMAT.open(folder)
+  params = foreign.params(foreign.model(), lambda path, values: values)
+  hf.FORMAT.write(tmp_path / "new", Export(foreign.build, foreign.arguments, params))
+  again = hf.FORMAT.open(tmp_path / "new")
+  assert again.arguments == foreign.arguments
+  same = again.params(again.model(), lambda path, values: values)
+  jax.tree.map(np.testing.assert_array_equal, params, same)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_recorded_by_the_versions_that_constraints_name(name: str) -> None:
+  with np.load(FIXTURES / f"{name}.npz") as file:
+    assert {"torch", "transformers"} == json.loads(str(file["versions"])).keys()
