@@ -6,7 +6,7 @@ JOBS ?= auto
 PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev test test-all lint format bench clean
+.PHONY: help run setup setup-dev test test-all parity lint format bench clean
 
 help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -20,10 +20,13 @@ setup: $(VENV)/.installed ## Makes .venv with everything that running needs
 setup-dev: $(VENV)/.installed-dev ## Adds what testing needs
 
 test: $(VENV)/.installed-dev ## Runs the quick tests
-	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not slow" $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not slow and not parity" $(ARGS)
 
 test-all: $(VENV)/.installed-dev ## Runs all tests
-	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not parity" $(ARGS)
+
+parity: $(VENV)/.installed-parity ## Compares with transformers on torch, live
+	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m parity tests/parity $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Checks style and types
 	@$(PYTHON) -m ruff check .
@@ -56,6 +59,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Adding the test tools to $(VENV)"
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-parity: $(VENV)/.installed-dev
+	@echo "Adding torch and transformers to $(VENV), to compare with"
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[parity]"
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

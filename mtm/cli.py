@@ -13,6 +13,7 @@ VERBS = {
   "eval": ("mtm.eval", "measure a checkpoint: --gin_file=runs/eval.gin ..."),
   "infer": ("mtm.infer", "generate or score: --gin_file=runs/infer.gin ..."),
   "tasks": ("mtm.data.show", "list tasks, or look into one: tasks show NAME"),
+  "convert": ("mtm.convert", "a checkpoint of HuggingFace or T5X, in or out: convert SRC DST"),
   "inspect": ("mtm.inspect", "the parameters of a gin file or a checkpoint"),
 }
 

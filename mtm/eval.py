@@ -10,7 +10,7 @@ import jax
 
 from mtm import config
 from mtm.data.pipeline import Dataset
-from mtm.programs import loading, scoring, setup
+from mtm.programs import published, scoring, setup
 from mtm.sharding.mesh import Mesh
 from mtm.training import checkpoint
 from mtm.training.actions import described, measure
@@ -39,7 +39,7 @@ def evaluate(
   """
   setup.start()
   setup.check(model, objective, data)
-  plan, params = loading.parameters(model, mesh, checkpoint_path)
+  plan, params = published.parameters(model, mesh, checkpoint_path)
   step = int(checkpoint.find(checkpoint_path).name)
   values = measure(Evaluator(model, objective, plan), params, data)
   home = Path(output_dir)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtm import config
-from mtm.programs import loading, setup
+from mtm.programs import published, setup
 from mtm.programs.examples import Source
 from mtm.programs.modes import Mode, Setting
 from mtm.programs.rows import Printed, Rows
@@ -46,8 +46,8 @@ def infer(
     shard_id, num_shards: this process takes examples shard_id, shard_id + num_shards, ...
   """
   setup.start()
-  plan, params = loading.parameters(model, mesh, checkpoint_path)
-  vocabulary = vocabulary or loading.vocabulary(checkpoint_path)
+  plan, params = published.parameters(model, mesh, checkpoint_path)
+  vocabulary = vocabulary or published.vocabulary(checkpoint_path)
   setting = Setting(model, params, plan, vocabulary, batch_size, bidirectional_prefix, seed)
   encoder = "encoder_input_tokens" in model.inputs
   examples = source.examples(vocabulary, encoder)

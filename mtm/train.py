@@ -16,6 +16,7 @@ from mtm.data.pipeline import Dataset
 from mtm.errors import UserError
 from mtm.programs import ending, setup
 from mtm.programs.history import History, Report
+from mtm.programs.initial import state as from_initial
 from mtm.programs.loading import VOCABULARY
 from mtm.report.progress import Progress, Status
 from mtm.sharding.mesh import Mesh
@@ -60,8 +61,8 @@ def train(
     model_dir: where everything of the run lies.
     total_steps: steps in all, those before an `initial_checkpoint` included.
     relative_steps: instead of `total_steps`: steps from the initial checkpoint on.
-    initial_checkpoint: a MODEL_DIR or checkpoint whose parameters, optimizer state and step a new
-      run begins from.
+    initial_checkpoint: a MODEL_DIR or checkpoint, also of another library, that a new run begins
+      from, see `mtm.programs.initial`.
     seed: decides initial parameters and dropout, the same on every mesh.
     eval_period, checkpoint_period, log_period: steps between two of each.
     keep_checkpoints: how many of the newest; None: all.
@@ -128,8 +129,7 @@ def _begin(
   if newest is not None:
     return checkpoints.restore(newest, trainer.abstract)
   if initial is not None:
-    state, record = checkpoint.restore(initial, trainer.abstract)
-    return state, {"tokens": record["tokens"], "first_step": int(state.step)}
+    return from_initial(trainer, initial)
   return trainer.create(), {}
 
 

@@ -13,5 +13,6 @@ from __future__ import annotations
 
 from mtm.config.config import Config, current_text, load
 from mtm.config.flags import bindings_of, main
+from mtm.config.write import call
 
-__all__ = ["Config", "bindings_of", "current_text", "load", "main"]
+__all__ = ["Config", "bindings_of", "call", "current_text", "load", "main"]

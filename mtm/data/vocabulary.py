@@ -276,6 +276,8 @@ def from_seqio(vocabulary: Any) -> Vocabulary:
   """
   from mtm.data._tensorflow import seqio
 
+  if hasattr(vocabulary, "twin"):  # made by a vocabulary of ours
+    return vocabulary.twin
   if isinstance(vocabulary, seqio().SentencePieceVocabulary):
     return _from_sentencepiece(vocabulary)
   if isinstance(vocabulary, seqio().ByteVocabulary):

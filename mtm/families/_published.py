@@ -19,16 +19,18 @@ Arguments = dict[str, Any]  # a builder's
 # What a config may say without a word about the model's function: sizes of generation, bookkeeping,
 # initialisation, dropout of heads that are not built, and ids that the vocabulary carries.
 INERT = frozenset(
-  "_name_or_path _attn_implementation architectures model_type transformers_version dtype"
-  " torch_dtype use_cache initializer_range initializer_factor bos_token_id eos_token_id pad_token_id"
-  " sep_token_id unk_token_id mask_token_id decoder_start_token_id forced_eos_token_id"
-  " forced_bos_token_id finetuning_task id2label label2id num_labels problem_type"
-  " task_specific_params output_attentions output_hidden_states output_past return_dict gradient_checkpointing"
-  " is_encoder_decoder is_decoder prefix tokenizer_class torchscript use_bfloat16 n_ctx"
-  " classifier_dropout summary_activation summary_first_dropout summary_proj_to_labels summary_type"
-  " summary_use_proj chunk_size_feed_forward max_length min_length num_beams do_sample"
-  " early_stopping no_repeat_ngram_size length_penalty pretraining_tp attention_dropout_rate"
-  " normalize_before keys_to_ignore_at_inference".split()
+  (
+    "_name_or_path _attn_implementation architectures model_type transformers_version dtype "
+    "torch_dtype use_cache initializer_range initializer_factor bos_token_id eos_token_id "
+    "pad_token_id sep_token_id unk_token_id mask_token_id decoder_start_token_id "
+    "forced_eos_token_id forced_bos_token_id finetuning_task id2label label2id num_labels "
+    "problem_type task_specific_params output_attentions output_hidden_states output_past "
+    "return_dict gradient_checkpointing is_encoder_decoder is_decoder prefix tokenizer_class "
+    "torchscript use_bfloat16 n_ctx classifier_dropout summary_activation summary_first_dropout "
+    "summary_proj_to_labels summary_type summary_use_proj chunk_size_feed_forward max_length "
+    "min_length num_beams do_sample early_stopping no_repeat_ngram_size length_penalty "
+    "pretraining_tp attention_dropout_rate normalize_before keys_to_ignore_at_inference"
+  ).split()
 )
 
 
@@ -133,14 +135,15 @@ class Published:
   ignored: tuple[str, ...] = ()
   copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-  def complete(self, arguments: Arguments) -> Arguments:
-    """The arguments with the builder's own defaults where they say nothing."""
-    defaults = {
-      name: parameter.default
-      for name, parameter in inspect.signature(self.build).parameters.items()
-      if parameter.default is not parameter.empty
-    }
-    return {**defaults, **arguments}
+
+def complete(build: Callable[..., Model], arguments: Arguments) -> Arguments:
+  """A builder's arguments with its own defaults where they say nothing."""
+  defaults = {
+    name: parameter.default
+    for name, parameter in inspect.signature(build).parameters.items()
+    if parameter.default is not parameter.empty
+  }
+  return {**defaults, **arguments}
 
 
 def name_of(activation: Callable[[jax.Array], jax.Array]) -> str:

@@ -77,22 +77,22 @@ def gpt2(
   return Model(module, ("decoder_input_tokens",), vocab, max_length, dtype)
 
 
-def _arguments(config: Config) -> Arguments:
-  config.expect("scale_attn_weights", True)
-  config.expect("scale_attn_by_inverse_layer_idx", False)
-  config.expect("add_cross_attention", False)
-  config.expect("tie_word_embeddings", True)
-  config.ignore("reorder_and_upcast_attn")  # how, not what, is computed
+def _arguments(theirs: Config) -> Arguments:
+  theirs.expect("scale_attn_weights", True)
+  theirs.expect("scale_attn_by_inverse_layer_idx", False)
+  theirs.expect("add_cross_attention", False)
+  theirs.expect("tie_word_embeddings", True)
+  theirs.ignore("reorder_and_upcast_attn")  # how, not what, is computed
   return {
-    "layers": config.get("n_layer", 12),
-    "embed": config.get("n_embd", 768),
-    "heads": config.get("n_head", 12),
-    "vocab": config.need("vocab_size"),
-    "max_length": config.get("n_positions", 1024),
-    "mlp": config.get("n_inner", None),
-    "dropout": config.same("resid_pdrop", "embd_pdrop", "attn_pdrop", default=0.1),
-    "activation": config.activation("activation_function", "gelu_new"),
-    "epsilon": config.get("layer_norm_epsilon", 1e-5),
+    "layers": theirs.get("n_layer", 12),
+    "embed": theirs.get("n_embd", 768),
+    "heads": theirs.get("n_head", 12),
+    "vocab": theirs.need("vocab_size"),
+    "max_length": theirs.get("n_positions", 1024),
+    "mlp": theirs.get("n_inner", None),
+    "dropout": theirs.same("resid_pdrop", "embd_pdrop", "attn_pdrop", default=0.1),
+    "activation": theirs.activation("activation_function", "gelu_new"),
+    "epsilon": theirs.get("layer_norm_epsilon", 1e-5),
   }
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from mtm.errors import UserError
 from mtm.families._names import Row, heads_in, heads_out, linear, norm, row
 from mtm.families._published import Arguments, Config, Published
 from mtm.parts.attention import Attention, head_width
@@ -76,28 +75,27 @@ def llama(
   return Model(module, ("decoder_input_tokens",), vocab, None, dtype)
 
 
-def _arguments(config: Config) -> Arguments:
-  config.expect("hidden_act", "silu")
-  config.expect("attention_bias", False)
-  config.expect("mlp_bias", False)
-  config.expect("attention_dropout", 0.0)
-  config.expect("rope_scaling", None)
-  config.ignore("max_position_embeddings")  # rotary positions have no end
-  rope = config.get("rope_parameters", {"rope_theta": config.get("rope_theta", 10_000.0)})
-  if rope.get("rope_type", "default") != "default":
-    raise UserError(f"{config.source} has rope_parameters = {rope}, which mtm cannot honour")
-  heads, embed = config.get("num_attention_heads", 32), config.get("hidden_size", 4096)
-  config.expect("head_dim", head_width(embed, heads))
+def _arguments(theirs: Config) -> Arguments:
+  theirs.expect("hidden_act", "silu")
+  theirs.expect("attention_bias", False)
+  theirs.expect("mlp_bias", False)
+  theirs.expect("attention_dropout", 0.0)
+  theirs.expect("rope_scaling", None)
+  theirs.ignore("max_position_embeddings")  # rotary positions have no end
+  rope = theirs.get("rope_parameters", {"rope_theta": theirs.get("rope_theta", 10_000.0)})
+  Config(rope, f"{theirs.source}: rope_parameters").expect("rope_type", "default")
+  heads, embed = theirs.get("num_attention_heads", 32), theirs.get("hidden_size", 4096)
+  theirs.expect("head_dim", head_width(embed, heads))
   return {
-    "layers": config.get("num_hidden_layers", 32),
+    "layers": theirs.get("num_hidden_layers", 32),
     "embed": embed,
     "heads": heads,
-    "mlp": config.get("intermediate_size", 11008),
-    "vocab": config.need("vocab_size"),
-    "kv_heads": config.get("num_key_value_heads", heads),
+    "mlp": theirs.get("intermediate_size", 11008),
+    "vocab": theirs.need("vocab_size"),
+    "kv_heads": theirs.get("num_key_value_heads", heads),
     "rope_base": float(rope.get("rope_theta", 10_000.0)),
-    "tied": config.get("tie_word_embeddings", False),
-    "epsilon": config.get("rms_norm_eps", 1e-6),
+    "tied": theirs.get("tie_word_embeddings", False),
+    "epsilon": theirs.get("rms_norm_eps", 1e-6),
   }
 
 

@@ -1,4 +1,4 @@
-"""What every format of checkpoints gives: a model that can be built, and tensors to fill it with."""
+"""What every format of checkpoints gives: a model to build, and tensors to fill it with."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ from mtm.types import Model, Params
 
 
 @dataclasses.dataclass(frozen=True)
+class Moments:
+  """The state of an Adafactor, to train on with.
+
+  Attributes:
+    step: how many steps were taken.
+    of: path of a parameter of ours → its second moments, of each layer as a matrix with joined
+      heads: one array of the matrix's shape, or two, averages along its rows and along its columns.
+  """
+
+  step: int
+  of: Callable[[str], tuple[np.ndarray, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Foreign:
   """A checkpoint of another library, opened: nothing but headers was read.
 
@@ -30,6 +44,7 @@ class Foreign:
     eos_id: the id that ends a sequence, or None.
     files: what must travel along to write the checkpoint back: name → path.
     layout: what else must be known for that, JSON-able.
+    moments: reads the optimizer's state; None where the checkpoint has none that mtm knows.
   """
 
   where: str
@@ -43,14 +58,16 @@ class Foreign:
   eos_id: int | None = None
   files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
   layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  moments: Callable[[], Moments] | None = None
 
   def model(self, **changes: Any) -> Model:
     """The model, with some of the builder's arguments replaced."""
     return self.build(**{**self.arguments, **changes})
 
-  def params(self, model: Model, place: tree.Place) -> Params:
+  def params(self, model: Model, place: tree.Place, empty: tree.Empty = np.empty) -> Params:
     """The parameters; `place` makes a leaf of a path and its values, see `tree.read`."""
-    return tree.read(self.source, self.rows, shapes(model), place, self.ignored, self.copies)
+    like = shapes(model)
+    return tree.read(self.source, self.rows, like, place, self.ignored, self.copies, empty)
 
 
 class Format(Protocol):

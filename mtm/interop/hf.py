@@ -15,7 +15,7 @@ import numpy as np
 
 from mtm.discovery import modules
 from mtm.errors import UserError, nearest
-from mtm.families._published import Config, Published
+from mtm.families._published import Config, Published, complete
 from mtm.interop import tree
 from mtm.interop._base import Export, Foreign
 from mtm.interop.safetensors import Renamed, Safetensors, save
@@ -31,13 +31,13 @@ _DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.
 
 
 @functools.cache
-def published() -> dict[str, Published]:
-  """Every family's description, by the model type of its config."""
-  found = {}
+def published() -> dict[str, tuple[Published, ...]]:
+  """Every family's descriptions, by the model type of its config; heads may have one each."""
+  found: dict[str, tuple[Published, ...]] = {}
   for module in modules("mtm.families"):
     described = getattr(module, "HF", ())
     for one in described if isinstance(described, tuple) else (described,):
-      found[one.model_type] = one
+      found[one.model_type] = (*found.get(one.model_type, ()), one)
   return found
 
 
@@ -56,7 +56,7 @@ class HuggingFace:
     values = read_config(path)
     family = family_of(values, str(path / CONFIG))
     config = Config(values, str(path / CONFIG))
-    arguments = family.complete(family.arguments(config))
+    arguments = complete(family.build, family.arguments(config))
     config.finish()
     weights = Safetensors(path)
     rows = family.rows(arguments)
@@ -73,24 +73,25 @@ class HuggingFace:
 
   def write(self, path: Path, export: Export) -> int:
     """See `Format.write`."""
-    families = [f for f in published().values() if f.build is export.build]
+    families = [f for every in published().values() for f in every if f.build is export.build]
     if not families:
       raise UserError(
         f"{export.build.__name__} has no form at HuggingFace; those that have one:"
         f" {', '.join(sorted(published()))}"
       )
     values, layout = _kept(export.source)
-    family = published().get(values.get("model_type", ""), families[0])
+    kind = values.get("model_type")
+    family = next((f for f in families if f.model_type == kind), families[0])
     if not values:
       values = {
         "model_type": family.model_type, "architectures": [family.architectures[0]],
         **family.config(export.arguments), "dtype": "float32",
       }  # fmt: skip
     path.mkdir(parents=True, exist_ok=True)
-    for folder in (export.source, export.vocabulary):
-      for name in TOKENIZER if folder else ():
-        if (Path(folder) / name).exists():
-          shutil.copyfile(Path(folder) / name, path / name)
+    for folder in filter(None, (export.source, export.vocabulary)):
+      for name in TOKENIZER:
+        if (folder / name).exists():
+          shutil.copyfile(folder / name, path / name)
     (path / CONFIG).write_text(json.dumps(values, indent=2) + "\n")
     dtype = _DTYPES[values.get("dtype") or values.get("torch_dtype") or "float32"]
     return save(path, _named(export, family, layout, dtype))
@@ -112,13 +113,13 @@ def family_of(values: Mapping[str, Any], where: str) -> Published:
   known, kind = published(), values.get("model_type")
   if kind not in known:
     raise UserError(f"{where} has model_type = {kind!r}{nearest(str(kind), known)}")
-  family = known[kind]
-  for name in values.get("architectures") or family.architectures:
-    if name not in family.architectures:
-      raise UserError(
-        f"{where} is a {name}, and mtm reads of {kind}: {', '.join(family.architectures)}"
-      )
-  return family
+  families = known[kind]
+  names = set(values.get("architectures") or families[0].architectures)
+  for family in families:
+    if names <= set(family.architectures):
+      return family
+  readable = ", ".join(name for family in families for name in family.architectures)
+  raise UserError(f"{where} is a {', '.join(sorted(names))}, and mtm reads of {kind}: {readable}")
 
 
 def begin_id(values: Mapping[str, Any]) -> int | None:

@@ -110,7 +110,7 @@ def save(directory: str | Path, tensors: Iterable[tuple[str, np.ndarray]]) -> in
   if len(files) == 1:
     (folder / "part-0.safetensors").replace(folder / ONE)
     return count
-  weight_map = {}
+  weight_map: dict[str, str] = {}
   for number, names in enumerate(files):
     shard = f"model-{number + 1:05}-of-{len(files):05}.safetensors"
     (folder / f"part-{number}.safetensors").replace(folder / shard)

@@ -12,6 +12,7 @@ from mtm.errors import UserError, nearest
 from mtm.families._names import Row
 
 Place = Callable[[str, np.ndarray], Any]  # path, values → what stands in the tree
+Empty = Callable[[tuple[int, ...], Any], np.ndarray]  # shape, dtype → an array to be filled
 
 
 class Source(Protocol):
@@ -37,10 +38,11 @@ def read(
   place: Place,
   ignored: Iterable[str] = (),
   copies: Mapping[str, str] | None = None,
+  empty: Empty = np.empty,
 ) -> dict[str, Any]:
   """Our parameters, as a nested dict.
 
-  At most the stacked parameters of one row are in memory at a time, unless `place` keeps them.
+  A tensor of theirs is in memory at a time, and what `empty` and `place` keep.
 
   Args:
     source: their tensors.
@@ -49,6 +51,7 @@ def read(
     place: makes a leaf of its values, float32 or narrower as stored.
     ignored: tensors that hold no parameter, as regular expressions.
     copies: tensors that may repeat another one → which.
+    empty: makes the arrays into which layers are stacked.
 
   Raises:
     UserError: a tensor is missing, left over, of a wrong shape, not finite, or no copy of what it
@@ -59,8 +62,8 @@ def read(
   tree: dict[str, Any] = {}
   filled: set[str] = set()
   for row in rows:
-    for path, values in zip(row.ours, _stacked(source, row, like, used, known), strict=True):
-      _put(tree, path, place(path, values))
+    for path, values in zip(row.ours, _stacked(source, row, like, used, known, empty), strict=True):
+      put(tree, path, place(path, values))
       filled.add(path)
   _refuse_empty(source.where, set(like) - filled)
   left = {n for n in known - used if not any(re.fullmatch(p, n) for p in ignored)}
@@ -117,6 +120,7 @@ def _stacked(
   like: Mapping[str, tuple[int, ...]],
   used: set[str],
   known: set[str],
+  empty: Empty,
 ) -> tuple[np.ndarray, ...]:
   """The values of a row's parameters, checked."""
   for path in row.ours:
@@ -134,7 +138,7 @@ def _stacked(
     parts = _one(source, row, names, used, known)
     _check_shapes(source.where, names, parts, [shape[1:] for shape in wanted])
     if not stacked:
-      stacked = [np.empty((repeats, *part.shape), part.dtype) for part in parts]
+      stacked = [empty((repeats, *part.shape), part.dtype) for part in parts]
     for whole, part in zip(stacked, parts, strict=True):
       whole[repeat] = part
   return tuple(stacked)
@@ -178,7 +182,8 @@ def _refuse_empty(where: str, missing: set[str]) -> None:
     )
 
 
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+def put(tree: dict[str, Any], path: str, value: Any) -> None:
+  """Sets the leaf at `a/b/c` of a nested dict."""
   *parents, last = path.split("/")
   for parent in parents:
     tree = tree.setdefault(parent, {})

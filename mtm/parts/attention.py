@@ -30,7 +30,8 @@ class Attention(nn.Module):
     position: rotates queries and keys, and adds a bias of this layer's own; None for neither.
     kernel: the attention engine; None: the best one that supports the call.
     scale: what scores are multiplied by; None: 1 / √head_dim (T5 has 1).
-    bias: whether the projections have biases.
+    bias: whether the projections have biases, or the names of those that have one, of `query`,
+      `key`, `value` and `out` (GPT-Neo has `out` alone).
     dropout: share of attention probabilities dropped in training.
     weight_init, query_init, out_init: kernel initialisers; None is fan-in (for queries:
       `weight_init`).
@@ -43,7 +44,7 @@ class Attention(nn.Module):
   position: Position | None = None
   kernel: Kernel | None = None
   scale: float | None = None
-  bias: bool = False
+  bias: bool | tuple[str, ...] = False
   dropout: float = 0.0
   weight_init: Initializer | None = None
   query_init: Initializer | None = None
@@ -99,7 +100,7 @@ class CrossAttention(nn.Module):
   head_dim: int
   kernel: Kernel | None = None
   scale: float | None = None
-  bias: bool = False
+  bias: bool | tuple[str, ...] = False
   dropout: float = 0.0
   weight_init: Initializer | None = None
   query_init: Initializer | None = None
@@ -160,19 +161,20 @@ def _project(
   init: Initializer | None,
 ) -> jax.Array:
   """`[batch, length, embed]` → `[batch, length, heads, head_dim]`."""
-  dense = Dense(
-    (heads, part.head_dim), ("embed", axis, "head_dim"), bias=part.bias, weight_init=init, name=name
-  )
+  axes, bias = ("embed", axis, "head_dim"), _has_bias(part, name)
+  dense = Dense((heads, part.head_dim), axes, bias=bias, weight_init=init, name=name)
   return constrain(dense(x), "batch", "length", axis, "head_dim")
 
 
 def _output(part: Attention | CrossAttention, x_BLHK: jax.Array, width: int) -> jax.Array:
   """`[batch, length, heads, head_dim]` → `[batch, length, embed]`."""
   x_BLHK = constrain(x_BLHK, "batch", "length", "heads", "head_dim")
-  axes = ("heads", "head_dim", "embed")
-  return Dense((width,), axes, contract=2, bias=part.bias, weight_init=part.out_init, name="out")(
-    x_BLHK
-  )
+  axes, bias = ("heads", "head_dim", "embed"), _has_bias(part, "out")
+  return Dense((width,), axes, contract=2, bias=bias, weight_init=part.out_init, name="out")(x_BLHK)
+
+
+def _has_bias(part: Attention | CrossAttention, name: str) -> bool:
+  return part.bias if isinstance(part.bias, bool) else name in part.bias
 
 
 def _dropout(part: Attention | CrossAttention, context: Context):

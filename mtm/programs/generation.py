@@ -61,6 +61,8 @@ class Generator:
     use_cache: False decodes without the key-value cache, to check it.
     bidirectional_prefix: whether the prompt is read in both directions (prefix LM).
     seed: decides samples, together with each example's number.
+    begin_id: what a decoder is fed before its prompt, or before all where it answers an encoder;
+      None: nothing, so that a decoder's prompt must not be empty.
   """
 
   model: Model
@@ -73,6 +75,7 @@ class Generator:
   use_cache: bool = True
   bidirectional_prefix: bool = False
   seed: int = 0
+  begin_id: int | None = 0
 
   def __call__(
     self, params: Params, prompts: Iterable[tuple[int, Sequence[int]]]
@@ -139,12 +142,14 @@ class Generator:
       tokens[index, : len(row)], segments[index, : len(row)] = row, 1
     if self.reads_encoder:
       segments[:, 0] = 1  # rows of padding attend to something
-      return {"encoder_input_tokens": tokens, "encoder_segment_ids": segments}
-    begin = np.zeros((len(rows), 1), np.int32)
-    batch = {
-      "decoder_input_tokens": np.concatenate([begin, tokens], axis=1),
-      "decoder_segment_ids": np.concatenate([begin + 1, segments], axis=1),
-    }
+      batch = {"encoder_input_tokens": tokens, "encoder_segment_ids": segments}
+      begin = np.full((len(rows), 1), self.begin_id or 0, np.int32)
+      return batch if not self.begin_id else {**batch, "decoder_input_tokens": begin}
+    if self.begin_id is not None:
+      begin = np.full((len(rows), 1), self.begin_id, np.int32)
+      tokens = np.concatenate([begin, tokens], axis=1)
+      segments = np.concatenate([np.ones_like(begin), segments], axis=1)
+    batch = {"decoder_input_tokens": tokens, "decoder_segment_ids": segments}
     if self.bidirectional_prefix:
       batch["decoder_causal_attention"] = batch["decoder_segment_ids"]
     return batch

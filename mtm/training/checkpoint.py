@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from mtm.errors import UserError, nearest
 from mtm.training.state import TrainState
@@ -93,6 +94,31 @@ class Checkpoints:
     self._manager.close()
 
 
+def save_params(model_dir: str | Path, params: Params, record: Mapping[str, Any]) -> Path:
+  """Writes a checkpoint at step 0 that holds parameters and a record, and no training state.
+
+  Returns:
+    its directory.
+
+  Raises:
+    UserError: there is one already, or the disk is full.
+  """
+  import orbax.checkpoint as ocp
+
+  where = Path(model_dir).absolute() / DIRECTORY / "0"
+  if where.exists():
+    raise UserError(f"{where} exists already: remove it, or choose another directory")
+  with _told(where), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+    items = {"params": ocp.args.StandardSave(params), "record": ocp.args.JsonSave(dict(record))}
+    writer.save(where, args=ocp.args.Composite(**items))
+  return where
+
+
+def has_training_state(path: str | Path) -> bool:
+  """Whether a checkpoint of ours holds optimizer state and step too."""
+  return (find(path) / "training").is_dir()
+
+
 def find(path: str | Path) -> Path:
   """The directory of one checkpoint: `path` itself, or the newest one of the run at `path`.
 
@@ -161,6 +187,34 @@ def restore_params(path: str | Path, abstract: Params) -> Params:
   return _read(where, "params", abstract)
 
 
+def parameters(
+  path: str | Path, wanted: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[str, np.ndarray]]:
+  """The parameters of a checkpoint, `(a/b/c, values)`, read one at a time.
+
+  Args:
+    path: a MODEL_DIR, its `checkpoints`, or one step of it.
+    wanted: path → shape of every parameter that the model has.
+
+  Raises:
+    UserError: no checkpoint, damaged files, or parameters of another model.
+  """
+  import orbax.checkpoint as ocp
+
+  where = find(path)
+  saved = _saved_shapes(where, "params")
+  _refuse_other_params(where, _flat(saved), dict(wanted))
+  with _told(where), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(saved)[0]:
+      item: Any = np.empty(leaf.shape, leaf.dtype)
+      told: Any = ocp.RestoreArgs(restore_type=np.ndarray)
+      for key in reversed(keys):
+        item, told = {key.key: item}, {key.key: told}
+      args = ocp.args.PyTreeRestore(item, restore_args=told, partial_restore=True)
+      (values,) = jax.tree.leaves(reader.restore(where / "params", args=args))
+      yield "/".join(str(key.key) for key in keys), values
+
+
 def record(path: str | Path) -> dict[str, Any]:
   """The record of a checkpoint: config text, ledger, versions.
 
@@ -214,7 +268,12 @@ def _check_training(where: Path, abstract: dict[str, Any]) -> None:
 
 def _check_params(where: Path, abstract: Params) -> None:
   """Raises UserError naming the first parameters that the checkpoint and the model disagree on."""
-  theirs, ours = _flat(shapes(where)), _flat(abstract)
+  _refuse_other_params(where, _flat(shapes(where)), _flat(abstract))
+
+
+def _refuse_other_params(
+  where: Path, theirs: dict[str, tuple[int, ...]], ours: dict[str, tuple[int, ...]]
+) -> None:
   if theirs.keys() != ours.keys():
     extra = ", ".join(sorted(theirs.keys() - ours.keys())[:3]) or "nothing"
     missing = ", ".join(sorted(ours.keys() - theirs.keys())[:3]) or "nothing"

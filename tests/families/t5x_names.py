@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tarfile
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +37,21 @@ def load(name: str) -> dict[str, np.ndarray]:
   """All arrays of a fixture, by key."""
   with np.load(FIXTURES / f"{name}.npz") as arrays:
     return dict(arrays)
+
+
+@functools.cache
+def checkpoint(kind: str, name: str) -> Path:
+  """The directory of a checkpoint, `kind` native or orbax."""
+  return _unpacked() / kind / name / "checkpoint_3"
+
+
+@functools.cache
+def _unpacked() -> Path:
+  folder = tempfile.mkdtemp(prefix="t5x-")
+  atexit.register(shutil.rmtree, folder, ignore_errors=True)
+  with tarfile.open(FIXTURES / "checkpoints.tar.gz") as archive:
+    archive.extractall(folder, filter="data")
+  return Path(folder)
 
 
 def tree(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from mtm.families.bert import bert
+from mtm.families.bert import bert, bert_pairs, next_sentence
 from mtm.objectives.mlm import MaskedLM
+from tests.contracts.discovered import batch_for, parameters
 from tests.families import hf_names
 from tests.families.hf_names import HEADS, Row, both, from_heads, into_heads, linear, same
 
@@ -53,3 +54,23 @@ def test_parameter_count_is_the_published_one() -> None:
   shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
   wanted = 109_482_240 - 590_592 + 768**2 + 768 + 2 * 768 + 30522
   assert sum(x.size for x in jax.tree.leaves(shapes)) == wanted
+
+
+def test_parameter_count_of_its_pre_training_is_the_published_one() -> None:
+  # transformers' BertForPreTraining of bert-base-uncased: the pooler and 2 · 768 + 2 more.
+  model = bert_pairs(12, 768, 12, 30522)
+  batch = {"encoder_input_tokens": np.zeros((1, 2), np.int32)}
+  shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
+  assert sum(x.size for x in jax.tree.leaves(shapes)) == 110_106_428
+
+
+def test_a_pair_is_read_off_its_first_token() -> None:
+  model = bert_pairs(1, 16, 4, 40, max_length=32, mlp=24)
+  batch = batch_for(model)
+  params = parameters(model.init, batch)
+  output = model.apply(params, batch)
+  assert output.logits.shape == (2, 8, 40)
+  logits = next_sentence(model, params, output.hidden)
+  assert logits.shape == (2, 2) and logits.dtype == np.float32
+  only = output.hidden.at[:, 1:].set(0.0)
+  np.testing.assert_array_equal(logits, next_sentence(model, params, only))

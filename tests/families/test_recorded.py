@@ -4,43 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from mtm.interop import hf
 from mtm.interop._base import Export
 from mtm.interop.safetensors import ONE
-
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "published"
-CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
+from tests.families import recorded
 
 
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
-  """The original as a directory, and what it computed."""
-  with np.load(FIXTURES / f"{request.param}.npz") as file:
-    arrays = dict(file)
-  folder = tmp_path / "theirs"
-  folder.mkdir()
-  (folder / hf.CONFIG).write_text(str(arrays["config"]))
-  tensors = {k.removeprefix("tensor/"): x for k, x in arrays.items() if k.startswith("tensor/")}
-  save_file(tensors, folder / ONE)
-  return folder, arrays
+@pytest.fixture(params=recorded.NAMES)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+  """The original as a directory, and its name."""
+  return recorded.directory(request.param, tmp_path / "theirs"), request.param
 
 
 def test_logits_are_those_of_the_original_and_it_goes_back_bit_for_bit(
-  case: tuple[Path, dict[str, Any]], tmp_path: Path
+  case: tuple[Path, str], tmp_path: Path
 ) -> None:
-  folder, arrays = case
+  folder, name = case
+  arrays = recorded.arrays(name)
   foreign = hf.FORMAT.open(folder)
   model = foreign.model(dropout=0.0)
   params = foreign.params(model, lambda path, values: values)
-  batch = {k.removeprefix("batch/"): x for k, x in arrays.items() if k.startswith("batch/")}
-  logits = jax.jit(model.apply)(params, batch).logits
+  logits = jax.jit(model.apply)(params, recorded.batch(name)).logits
   real = arrays["mask"] > 0
   # float32 with other orders of summation; logits are of order 1 to 10.
   np.testing.assert_allclose(logits[real], arrays["logits"][real], rtol=1e-4, atol=1e-4)
@@ -59,7 +49,7 @@ def test_logits_are_those_of_the_original_and_it_goes_back_bit_for_bit(
 
 
 def test_a_config_written_from_arguments_gives_them_back(
-  case: tuple[Path, dict[str, Any]], tmp_path: Path
+  case: tuple[Path, str], tmp_path: Path
 ) -> None:
   """What was trained here and never came from there can be published too."""
   folder, _ = case
@@ -72,7 +62,6 @@ def test_a_config_written_from_arguments_gives_them_back(
   jax.tree.map(np.testing.assert_array_equal, params, same)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_recorded_by_the_versions_that_constraints_name(name: str) -> None:
-  with np.load(FIXTURES / f"{name}.npz") as file:
-    assert {"torch", "transformers"} == json.loads(str(file["versions"])).keys()
+@pytest.mark.parametrize("name", recorded.NAMES)
+def test_the_versions_that_recorded_it_are_told(name: str) -> None:
+  assert {"torch", "transformers"} == json.loads(str(recorded.arrays(name)["versions"])).keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from mtm.decoding.greedy import Greedy
 from mtm.decoding.loop import generate
 from mtm.decoding.score import score
 from mtm.families.t5 import t5
+from mtm.interop._base import shapes
 from mtm.objectives.seq2seq import Seq2Seq
 from tests.families import t5x_names
 
@@ -120,3 +122,8 @@ def test_parameter_count_is_the_published_one(gated: bool) -> None:
   with axes.use(None):
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
   assert sum(x.size for x in jax.tree.leaves(shapes)) == wanted
+
+
+def test_parameter_count_of_mt5_is_the_published_one() -> None:
+  model = t5(8, 512, 6, 64, 1024, 250112)  # google/mt5-small: 300M in the paper (2010.11934)
+  assert sum(map(math.prod, shapes(model).values())) == 300_176_768

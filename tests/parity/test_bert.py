@@ -5,20 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 transformers = pytest.importorskip("transformers")
+import torch  # noqa: E402
+
+from mtm.families.bert import next_sentence  # noqa: E402
+from mtm.interop import tree  # noqa: E402
 from tests.parity import harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+class BertForPreTraining(transformers.BertForPreTraining):  # the name goes into its config
+  """Theirs, with the logits of tokens where those of the other models are."""
+
+  def forward(self, **inputs: Any) -> Any:
+    out = super().forward(**inputs)
+    out.logits = out.prediction_logits
+    return out
+
+
+def model(made: Any = transformers.BertForMaskedLM, **fields: Any) -> Any:
   config = transformers.BertConfig(
     vocab_size=37, max_position_embeddings=24, type_vocab_size=3, attn_implementation="eager",
     **fields,
   )  # fmt: skip
-  return transformers.BertForMaskedLM(config)
+  return made(config)
+
+
+def paired() -> Any:
+  return model(
+    BertForPreTraining, hidden_size=12, num_attention_heads=3, num_hidden_layers=1,
+    intermediate_size=20,
+  )  # fmt: skip
 
 
 CASES = {
@@ -35,9 +57,56 @@ CASES = {
     ),
     harness.encoder(37),
   ),
+  "bert_pairs": harness.Case(paired, harness.encoder(37, types=3)),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("name", ["bert", "bert_relu"])
 def test_logits_and_gradients(name: str, tmp_path: Path) -> None:
   harness.check(CASES[name], tmp_path)
+
+
+def test_next_sentence_and_its_gradients(tmp_path: Path) -> None:
+  torch.manual_seed(0)
+  theirs = paired()
+  harness.saved(theirs, tmp_path)
+  batch, inputs, mask = CASES["bert_pairs"].inputs()
+  own, params = harness.opened(tmp_path)
+  out = theirs(**{name: torch.as_tensor(x) for name, x in inputs.items()})
+  weight = np.random.default_rng(1).normal(size=out.logits.shape).astype(np.float32)
+  weight *= mask[..., None]
+  pair = np.random.default_rng(2).normal(size=(len(mask), 2)).astype(np.float32)
+  told = out.seq_relationship_logits
+  (out.logits * torch.as_tensor(weight)).sum().add((told * torch.as_tensor(pair)).sum()).backward()
+
+  @jax.jit
+  def run(params: Any) -> Any:
+    def loss(params: Any) -> Any:
+      output = own.apply(params, batch)
+      logits = next_sentence(own, params, output.hidden)
+      return (output.logits * weight).sum() + (logits * pair).sum(), (output.logits, logits)
+
+    return jax.grad(loss, has_aux=True)(params)
+
+  grads, (logits, ours) = run(params)
+  np.testing.assert_allclose(ours, told.detach().numpy(), rtol=1e-4, atol=1e-4)
+  real = mask > 0
+  np.testing.assert_allclose(
+    np.asarray(logits)[real], out.logits.detach().numpy()[real], rtol=1e-4, atol=1e-4
+  )
+  harness.check_gradients(tmp_path, theirs, grads)
+
+
+def test_masked_language_modelling_passes_over_the_rest(tmp_path: Path) -> None:
+  """As published: a BertForMaskedLM by its config, with what read pairs in its file."""
+  theirs = paired()
+  harness.saved(theirs, tmp_path)
+  config = tmp_path / "config.json"
+  config.write_text(config.read_text().replace("BertForPreTraining", "BertForMaskedLM"))
+  batch, inputs, mask = CASES["bert_pairs"].inputs()
+  own, params = harness.opened(tmp_path)
+  assert not any("pooler" in path for path in tree.flatten(params))
+  told = theirs(**{name: torch.as_tensor(x) for name, x in inputs.items()}).logits
+  logits = np.asarray(own.apply(params, batch).logits)
+  real = mask > 0
+  np.testing.assert_allclose(logits[real], told.detach().numpy()[real], rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""T5 against `transformers`, which ties the head even where the config says untied: see `model`."""
+"""T5 and mT5 against `transformers`, which ties the head whatever the config says: see `model`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,17 @@ def model(**fields: Any) -> Any:
   return made
 
 
+def mt5(**fields: Any) -> Any:
+  """Untied by hand, as the published weights are."""
+  config = transformers.MT5Config(
+    vocab_size=37, d_ff=20, d_kv=4, relative_attention_num_buckets=8,
+    relative_attention_max_distance=6, attn_implementation="eager", **fields,
+  )  # fmt: skip
+  made = transformers.MT5ForConditionalGeneration(config)
+  made.lm_head.weight = torch.nn.Parameter(torch.randn_like(made.lm_head.weight) * 0.1)
+  return made
+
+
 CASES = {
   "t5_1_0": harness.Case(
     lambda: model(
@@ -40,6 +51,17 @@ CASES = {
       d_model=10, d_kv=4, num_heads=5, num_layers=2, tie_word_embeddings=False,
       feed_forward_proj="gated-gelu",
     ),
+    harness.both(37),
+    generates=True,
+  ),
+  "mt5": harness.Case(
+    lambda: mt5(d_model=10, num_heads=3, num_layers=2, num_decoder_layers=1),
+    harness.both(37),
+    generates=True,
+  ),
+  "mt5_relu": harness.Case(
+    lambda: mt5(d_model=8, num_heads=5, num_layers=3, num_decoder_layers=2,
+                feed_forward_proj="relu"),
     harness.both(37),
     generates=True,
   ),

@@ -1,0 +1,301 @@
+"""T5X's native checkpoints, version 3: a msgpack index, and a zarr directory for each large array.
+
+A leaf of the index is an array, or says where its directory lies. The parameters of an unscanned
+T5 are read and written; T5X keeps no architecture, so sizes come from shapes, a gated layer is
+taken for T5 1.1's GELU and another for T5 1.0's ReLU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from mtm.errors import UserError
+from mtm.families._names import FromHeads, IntoHeads, Row, row
+from mtm.families._published import complete
+from mtm.families.t5 import t5
+from mtm.interop import tree
+from mtm.interop._base import Export, Foreign, Moments
+
+INDEX = "checkpoint"
+VERSION = 3
+SMALL = 1024  # arrays with fewer values stand in the index
+_ARRAY, _SCALAR = 1, 3  # flax's msgpack extension types
+
+
+@dataclasses.dataclass(frozen=True)
+class T5X:
+  """See `mtm.interop._base.Format`."""
+
+  name: str = "t5x"
+
+  def found(self, path: Path) -> bool:
+    """See `Format.found`."""
+    return (path / INDEX).is_file()
+
+  def open(self, path: Path) -> Foreign:
+    """See `Format.open`."""
+    index = read_index(path)
+    if not isinstance(index, Mapping) or not {"version", "optimizer"} <= index.keys():
+      raise UserError(f"{path / INDEX} is no index of T5X's: it holds no version and optimizer")
+    if index["version"] != VERSION:
+      raise UserError(
+        f"{path} is a T5X checkpoint of version {index['version']}; mtm reads {VERSION}"
+      )
+    return opened(Indexed(path, leaves_of(index["optimizer"])))
+
+  def write(self, path: Path, export: Export) -> int:
+    """See `Format.write`: the parameters, at step 0 and without an optimizer's state."""
+    if export.build is not t5:
+      raise UserError(f"T5X's format is written for t5, and this is a {export.build.__name__}")
+    import msgpack
+
+    path.mkdir(parents=True, exist_ok=True)
+    target: dict[str, Any] = {}
+    count = 0
+    for name, values in tree.write(export.params, rows(export.arguments)):
+      *parents, last = name.split("/")[1:]
+      node = target
+      for parent in parents:
+        node = node.setdefault(parent, {})
+      node[last] = _leaf(path, name.replace("/", "."), values)
+      count += values.size
+    state = {"step": np.zeros((), np.int32), "param_states": {}}
+    index = {"version": VERSION, "optimizer": {"state": state, "target": target}}
+    (path / INDEX).write_bytes(msgpack.packb(index, default=_pack, strict_types=True))
+    return count
+
+
+class Indexed:
+  """The arrays of a directory with an index, `target/...` and `state/...`; see `tree.Source`.
+
+  Attributes:
+    directory: where the index and the arrays lie.
+    leaves: path → array or tensorstore spec.
+  """
+
+  def __init__(self, directory: Path, leaves: Mapping[str, Any]) -> None:
+    self.directory, self.where, self._leaves = directory, str(directory), dict(leaves)
+
+  @property
+  def step(self) -> int:
+    """How many steps were taken."""
+    return int(self._leaves["state/step"])
+
+  def names(self) -> set[str]:
+    """See `Source.names`."""
+    return set(self._leaves)
+
+  def get(self, name: str) -> np.ndarray:
+    """See `Source.get`."""
+    leaf = self._leaves[name]
+    return read_zarr(self.directory, leaf) if isinstance(leaf, Mapping) else np.asarray(leaf)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    """The shape of an array, without reading it."""
+    leaf = self._leaves[name]
+    return tuple(leaf["metadata"]["shape"]) if isinstance(leaf, Mapping) else np.shape(leaf)
+
+
+def opened(source: Indexed) -> Foreign:
+  """The checkpoint of a T5 whose arrays are these."""
+  arguments = arguments_of(source)
+  table = rows(arguments)
+  return Foreign(
+    source.where, t5, arguments, source, table, (r"state/.*",), begin_id=0, eos_id=1,
+    moments=lambda: moments(source, table),
+  )  # fmt: skip
+
+
+def moments(source: Indexed, table: list[Row]) -> Moments:
+  """The state of T5X's Adafactor.
+
+  Its `v_row` is an average over all axes but `embed`, its `v_col` one over `embed`.
+
+  Raises:
+    UserError: the checkpoint holds another optimizer's state, or momentum.
+  """
+  row_of = {path: one for one in table for path in one.ours}
+
+  def slot(name: str, kind: str) -> np.ndarray:
+    full = f"{name.replace('target', 'state/param_states', 1)}/{kind}"
+    if full not in source.names():
+      raise UserError(f"{source.where} has no {full}: it holds no state of T5X's Adafactor")
+    return source.get(full)
+
+  def of(path: str) -> tuple[np.ndarray, ...]:
+    one = row_of[path]
+    names = [one.theirs[0]]
+    if one.layered:
+      numbered = (one.names(n)[0] for n in itertools.count())
+      names = list(itertools.takewhile(source.names().__contains__, numbered))
+    if slot(names[0], "m").size > 1:
+      raise UserError(f"{source.where} was trained with momentum, which cannot be taken over")
+    factored = slot(names[0], "v").size == 1 < slot(names[0], "v_row").size
+    kinds = ("v_row", "v_col") if factored else ("v",)
+    if factored and path.endswith(("out/kernel", "wo/kernel", "embedding")):  # [..., embed]
+      kinds = kinds[::-1]
+    found = ([slot(name, kind) for name in names] for kind in kinds)
+    return tuple(np.stack(parts) if one.layered else parts[0] for parts in found)
+
+  return Moments(source.step, of)
+
+
+def read_index(path: Path) -> Any:
+  """What the msgpack file of a checkpoint holds. Raises UserError where it is damaged."""
+  import msgpack
+
+  try:
+    return msgpack.unpackb((path / INDEX).read_bytes(), ext_hook=_unpack)
+  except (ValueError, TypeError, OSError, msgpack.UnpackException) as error:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    raise UserError(f"{path / INDEX} is damaged or not T5X's ({reason}): copy it again") from error
+
+
+def arguments_of(source: Indexed) -> dict[str, Any]:
+  """The arguments of `t5` that shapes tell. Raises UserError where they are no unscanned T5's."""
+  names = source.names()
+
+  def shape(name: str) -> tuple[int, ...]:
+    if name not in names:
+      raise UserError(
+        f"{source.where} has no {name}: mtm reads T5X checkpoints of encoder-decoders whose layers"
+        " are not scanned"
+      )
+    return source.shape(name)
+
+  def depth(tower: str) -> int:
+    found = (re.match(rf"target/{tower}/layers_(\d+)/", name) for name in names)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+  vocab, embed = shape("target/token_embedder/embedding")
+  heads, buckets = shape("target/encoder/relpos_bias/rel_embedding")
+  gated = "target/encoder/layers_0/mlp/wi_0/kernel" in names
+  told = {
+    "layers": depth("encoder"),
+    "embed": embed,
+    "heads": heads,
+    "head_dim": shape("target/encoder/layers_0/attention/query/kernel")[1] // heads,
+    "mlp": shape(f"target/encoder/layers_0/mlp/wi{'_0' if gated else ''}/kernel")[1],
+    "vocab": vocab,
+    "activation": jax.nn.gelu if gated else jax.nn.relu,
+    "gated": gated,
+    "tied": "target/decoder/logits_dense/kernel" not in names,
+    "decoder_layers": depth("decoder"),
+    "buckets": buckets,
+  }
+  return complete(t5, told)
+
+
+def rows(a: Mapping[str, Any]) -> list[Row]:
+  """The name table of `t5` with these arguments."""
+  head = [row("head/logits_dense/kernel", "target/decoder/logits_dense/kernel")]
+  return [
+    row("tokens/embedding", "target/token_embedder/embedding"),
+    *_tower("encoder", {"mixer": ("attention", "pre_attention_layer_norm")}, a),
+    *_tower(
+      "decoder",
+      {
+        "mixer": ("self_attention", "pre_self_attention_layer_norm"),
+        "cross": ("encoder_decoder_attention", "pre_cross_attention_layer_norm"),
+      },
+      a,
+    ),
+    *([] if a["tied"] else head),
+  ]
+
+
+def _tower(
+  name: str, attentions: Mapping[str, tuple[str, str]], a: Mapping[str, Any]
+) -> Iterable[Row]:
+  ours, theirs = f"{name}/stack/period_0", f"target/{name}/layers_{{}}"
+  into, out = IntoHeads(a["heads"], False), FromHeads(a["heads"], False)
+  for part, (attention, norm) in attentions.items():
+    for projection in ("query", "key", "value"):
+      kernel = f"{projection}/kernel"
+      yield row(f"{ours}/{part}/{kernel}", f"{theirs}/{attention}/{kernel}", into)
+    yield row(f"{ours}/{part}/out/kernel", f"{theirs}/{attention}/out/kernel", out)
+    yield row(f"{ours}/{part}_norm/scale", f"{theirs}/{norm}/scale")
+  for projection in (*(("wi_0", "wi_1") if a["gated"] else ("wi",)), "wo"):
+    yield row(f"{ours}/channel/{projection}/kernel", f"{theirs}/mlp/{projection}/kernel")
+  yield row(f"{ours}/channel_norm/scale", f"{theirs}/pre_mlp_layer_norm/scale")
+  yield row(f"{name}/final_norm/scale", f"target/{name}/{name}_norm/scale")
+  yield row(f"{name}/position/rel_embedding", f"target/{name}/relpos_bias/rel_embedding")
+
+
+def read_zarr(directory: Path, spec: Mapping[str, Any]) -> np.ndarray:
+  """The array of a zarr directory that the index names."""
+  import tensorstore
+
+  where = directory / spec["kvstore"]["path"]
+  store = {"driver": "file", "path": str(where)}
+  try:
+    opened = tensorstore.open({"driver": spec["driver"], "kvstore": store}).result()
+    return opened.read().result()
+  except ValueError as error:
+    reason = " ".join(str(error).split())[:160]
+    raise UserError(f"{where} is missing or damaged ({reason}): copy it again") from error
+
+
+def _leaf(directory: Path, name: str, values: np.ndarray) -> Any:
+  """What the index holds for an array, which is written beside it unless it is small."""
+  import tensorstore
+
+  if values.size < SMALL:
+    return values
+  spec = {
+    "driver": "zarr",
+    "dtype": values.dtype.name,
+    "kvstore": {"driver": "file", "path": f"{name}/"},
+    "metadata": {
+      "chunks": list(values.shape), "compressor": {"id": "gzip", "level": 1},
+      "shape": list(values.shape),
+    },
+  }  # fmt: skip
+  store = {"driver": "file", "path": str(directory / name)}
+  made = tensorstore.open({**spec, "kvstore": store}, create=True, delete_existing=True)
+  made.result().write(values).result()
+  return spec
+
+
+def leaves_of(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Path → array or tensorstore spec."""
+  found: dict[str, Any] = {}
+  for name, value in node.items():
+    if isinstance(value, Mapping) and "driver" not in value:
+      found |= leaves_of(value, f"{prefix}{name}/")
+    else:
+      found[f"{prefix}{name}"] = value
+  return found
+
+
+def _unpack(kind: int, data: bytes) -> Any:
+  """flax's arrays and scalars: shape, dtype and bytes, packed once more."""
+  import msgpack
+
+  if kind not in (_ARRAY, _SCALAR):
+    raise ValueError(f"unknown msgpack extension {kind}")
+  shape, name, raw = msgpack.unpackb(data, raw=False)
+  name = name.decode() if isinstance(name, bytes) else name
+  dtype = getattr(ml_dtypes, name, None) or np.dtype(name)
+  return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _pack(value: Any) -> Any:
+  import msgpack
+
+  array = np.ascontiguousarray(value)
+  return msgpack.ExtType(
+    _ARRAY, msgpack.packb((list(np.shape(value)), array.dtype.name, array.tobytes()))
+  )
+
+
+FORMAT = T5X()

@@ -1,0 +1,259 @@
+"""Any checkpoint as a model with parameters, and any such model as a checkpoint of any format."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mtm import __version__, config, interop
+from mtm.errors import UserError
+from mtm.families._published import complete
+from mtm.interop._base import shapes
+from mtm.interop.tree import Empty, Place, put
+from mtm.programs import loading
+from mtm.programs.loading import VOCABULARY
+from mtm.sharding.mesh import Mesh
+from mtm.sharding.plan import Plan
+from mtm.training import checkpoint
+from mtm.types import Model, Params
+
+SOURCE = "source"  # what an import keeps of the original, below the model's directory
+OURS = "mtm"
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+  """A checkpoint, its parameters not yet read.
+
+  Attributes:
+    where: its path.
+    format: `mtm`, or the name of another library's.
+    build, arguments: `build(**arguments)` is the model; all arguments are told.
+    fill: `(model, place, empty) → params`, see `mtm.interop.tree.read`; a parameter or less is in
+      memory at a time, and what `empty` and `place` keep.
+    begin_id, eos_id: see `mtm.interop.Foreign`.
+    source: the directory with what must travel along, or None.
+    vocabulary: makes the vocabulary; None where there is none.
+    foreign: the original, where it is another library's.
+  """
+
+  where: Path
+  format: str
+  build: Callable[..., Model]
+  arguments: dict[str, Any]
+  fill: Callable[[Model, Place, Empty], Params]
+  begin_id: int | None = 0
+  eos_id: int | None = None
+  source: Path | None = None
+  vocabulary: Callable[[], Any] | None = None
+  foreign: interop.Foreign | None = None
+
+  def model(self, **changes: Any) -> Model:
+    """The model, with some of the builder's arguments replaced."""
+    return self.build(**{**self.arguments, **changes})
+
+  def read(self, model: Model, plan: Plan) -> Params:
+    """The parameters, float32, laid out as the plan says."""
+    return self.fill(model, placed(loading.abstract_parameters(model, plan)), np.empty)
+
+
+def open_checkpoint(path: str | Path) -> Opened:
+  """The checkpoint at `path`, whatever its format.
+
+  Raises:
+    UserError: there is none, it is damaged, or it is of a model that mtm cannot honour.
+  """
+  where = Path(path)
+  foreign = open_foreign(where)
+  if foreign is not None:
+    return foreign
+  step = checkpoint.find(where)
+  home = step.parent.parent
+  made = home / "model.gin"
+  if not made.exists():
+    raise UserError(f"{home} has no model.gin, which says what its parameters belong to")
+  parts = config.load(None, [str(made)], []).parts("MODEL")
+  if parts is None:
+    raise UserError(f"{made}: MODEL must be a call such as @llama.llama()")
+  build, arguments = parts
+  told = _layout(home / SOURCE)
+  vocabulary = home / VOCABULARY
+
+  def fill(model: Model, place: Place, empty: Empty) -> Params:
+    del empty
+    tree: dict[str, Any] = {}
+    for path, values in checkpoint.parameters(step, shapes(model)):
+      put(tree, path, place(path, values))
+    return tree
+
+  return Opened(
+    where, OURS, build, complete(build, arguments), fill, told.get("begin_id", 0),
+    told.get("eos_id"),
+    home / SOURCE if (home / SOURCE).is_dir() else None,
+    (lambda: loading.vocabulary(step)) if vocabulary.is_dir() else None,
+  )  # fmt: skip
+
+
+def open_foreign(path: str | Path) -> Opened | None:
+  """The checkpoint of another library at `path`; None where none of the formats is there.
+
+  Raises:
+    UserError: it is damaged, or of a model that mtm cannot honour.
+  """
+  for name, format in interop.formats().items():
+    if format.found(Path(path)):
+      return _foreign(Path(path), name, format.open(Path(path)))
+  return None
+
+
+def _foreign(where: Path, name: str, foreign: interop.Foreign) -> Opened:
+  def vocabulary() -> Any:
+    from mtm.data.vocabularies import from_directory
+
+    return from_directory(where)
+
+  has = bool(foreign.files.keys() - {"config.json", "generation_config.json"})
+  return Opened(
+    where, name, foreign.build, foreign.arguments, foreign.params, foreign.begin_id,
+    foreign.eos_id, None, vocabulary if has else None, foreign,
+  )  # fmt: skip
+
+
+def parameters(model: Model, mesh: Mesh, path: str) -> tuple[Plan, Params]:
+  """The plan on this mesh, and the parameters of any checkpoint laid out on it.
+
+  Raises:
+    UserError: no checkpoint there, a damaged one, or one of another model.
+  """
+  opened = open_foreign(path)
+  if opened is None:
+    return loading.parameters(model, mesh, path)
+  plan = Plan(mesh)
+  return plan, opened.read(model, plan)
+
+
+def vocabulary(path: str) -> Any:
+  """The vocabulary that lies beside any checkpoint. Raises UserError where there is none."""
+  opened = open_foreign(path)
+  if opened is None:
+    return loading.vocabulary(path)
+  if opened.vocabulary is None:
+    raise UserError(f"{path} has no tokenizer: bind one to `vocabulary`")
+  return opened.vocabulary()
+
+
+class OnDisk:
+  """Keeps parameters in files of a folder, float32: arrays that the system may drop from memory."""
+
+  def __init__(self, folder: Path) -> None:
+    self._folder, self._numbers = folder, itertools.count()
+
+  def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """See `mtm.interop.tree.Empty`."""
+    file = self._folder / f"{next(self._numbers)}.npy"
+    return np.lib.format.open_memmap(file, "w+", np.dtype(dtype), shape)
+
+  def __call__(self, path: str, values: np.ndarray) -> np.ndarray:
+    """See `mtm.interop.tree.Place`."""
+    del path
+    if isinstance(values, np.memmap) and values.dtype == np.float32:
+      return values
+    kept = self.empty(values.shape, np.float32)
+    kept[...] = values
+    return kept
+
+
+def placed(abstract: Params) -> Place:
+  """Makes arrays as `abstract` lays them out: each device gets its own part only."""
+  leaves = {
+    "/".join(str(key.key) for key in path): leaf
+    for path, leaf in jax.tree_util.tree_flatten_with_path(abstract)[0]
+  }
+
+  def place(path: str, values: np.ndarray) -> jax.Array:
+    leaf = leaves[path]
+    return jax.make_array_from_callback(
+      leaf.shape, leaf.sharding, lambda index: np.asarray(values[index], leaf.dtype)
+    )
+
+  return place
+
+
+def refuse_existing(destination: Path) -> None:
+  """Raises UserError unless `destination` is absent or an empty directory."""
+  if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+    raise UserError(f"{destination} exists already: remove it, or choose another directory")
+
+
+def write(opened: Opened, params: Params, target: str, destination: Path) -> int:
+  """Writes a checkpoint of the format `target`, whole or not at all, and returns its values' count.
+
+  Raises:
+    UserError: the destination exists, the disk is full, or the format cannot hold the model.
+  """
+  refuse_existing(destination)
+  with _whole(destination) as folder, tempfile.TemporaryDirectory() as kept:
+    source = opened.source
+    if opened.foreign is not None:
+      source = Path(kept)
+      _keep(opened, source)
+    if target == OURS:
+      return _write_ours(opened, params, folder, source)
+    formats = interop.formats()
+    home = opened.where if opened.format == OURS else None
+    vocabulary = home / VOCABULARY if home is not None and (home / VOCABULARY).is_dir() else None
+    export = interop.Export(opened.build, opened.arguments, params, source, vocabulary)
+    return formats[target].write(folder, export)
+
+
+def _write_ours(opened: Opened, params: Params, folder: Path, source: Path | None) -> int:
+  (folder / "model.gin").write_text(config.call("MODEL", opened.build, opened.arguments))
+  checkpoint.save_params(
+    folder, params, {"converted_from": str(opened.where), "mtm": __version__, "tokens": 0.0}
+  )
+  if source is not None:
+    shutil.copytree(source, folder / SOURCE)
+  if opened.vocabulary is not None:
+    opened.vocabulary().save(folder / VOCABULARY)
+  return sum(x.size for x in jax.tree.leaves(params))
+
+
+def _keep(opened: Opened, folder: Path) -> None:
+  """Puts what must travel along with a foreign checkpoint into a directory."""
+  assert opened.foreign is not None
+  for name, path in opened.foreign.files.items():
+    shutil.copyfile(path, folder / name)
+  told = {**opened.foreign.layout, "begin_id": opened.begin_id, "eos_id": opened.eos_id}
+  (folder / "layout.json").write_text(json.dumps(told, indent=2) + "\n")
+
+
+def _layout(folder: Path) -> dict[str, Any]:
+  file = folder / "layout.json"
+  return json.loads(file.read_text()) if file.exists() else {}
+
+
+@contextmanager
+def _whole(destination: Path) -> Iterator[Path]:
+  """A folder beside the destination that takes its name when the block ends well."""
+  destination.parent.mkdir(parents=True, exist_ok=True)
+  folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+  folder.chmod(0o755)
+  try:
+    yield folder
+    if destination.exists():
+      destination.rmdir()
+    folder.rename(destination)
+  except OSError as error:
+    raise UserError(f"cannot write {destination}: {error.strerror or error}") from error
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)

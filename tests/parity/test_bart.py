@@ -1,0 +1,52 @@
+"""BART against `transformers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+from tests.parity import harness  # noqa: E402
+
+pytestmark = pytest.mark.parity
+
+# What generation would otherwise force at the end.
+FREE = {"forced_eos_token_id": None, "min_length": 0}
+
+
+def model(**fields: Any) -> Any:
+  config = transformers.BartConfig(
+    vocab_size=37, max_position_embeddings=24, attn_implementation="eager", **fields,
+  )  # fmt: skip
+  made = transformers.BartForConditionalGeneration(config)
+  made.generation_config.update(**FREE)
+  return made
+
+
+CASES = {
+  "bart": harness.Case(
+    lambda: model(
+      d_model=12, encoder_attention_heads=3, decoder_attention_heads=3, encoder_layers=2,
+      decoder_layers=1, encoder_ffn_dim=20, decoder_ffn_dim=20,
+    ),
+    harness.both(37, begin=2, pad=1),
+    generates=True,
+  ),
+  "bart_scaled": harness.Case(
+    lambda: model(
+      d_model=10, encoder_attention_heads=5, decoder_attention_heads=2, encoder_layers=1,
+      decoder_layers=2, encoder_ffn_dim=12, decoder_ffn_dim=16,
+      scale_embedding=True, activation_function="relu",
+    ),
+    harness.both(37, begin=2, pad=1),
+    generates=True,
+  ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_logits_gradients_and_generation(name: str, tmp_path: Path) -> None:
+  harness.check(CASES[name], tmp_path)

@@ -1,0 +1,49 @@
+"""GPT-Neo against `transformers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+transformers = pytest.importorskip("transformers")
+from tests.parity import harness  # noqa: E402
+
+pytestmark = pytest.mark.parity
+
+
+def model(**fields: Any) -> Any:
+  # Weights large enough that another GELU is told from this one.
+  config = transformers.GPTNeoConfig(
+    vocab_size=37, max_position_embeddings=24, bos_token_id=0, eos_token_id=1,
+    attn_implementation="eager", initializer_range=0.4, **fields,
+  )  # fmt: skip
+  return transformers.GPTNeoForCausalLM(config)
+
+
+CASES = {
+  "gpt_neo": harness.Case(
+    lambda: model(
+      hidden_size=12, num_heads=3, num_layers=4, window_size=3,
+      attention_types=[[["global", "local"], 2]],
+    ),
+    harness.decoder(37),
+    generates=True,
+  ),
+  "gpt_neo_period": harness.Case(  # a period of three, told in many groups
+    lambda: model(
+      hidden_size=10, num_heads=5, num_layers=6, intermediate_size=14, window_size=4,
+      activation_function="relu", attention_types=[
+        [["local"], 1], [["global"], 1], [["local"], 2], [["global"], 1], [["local"], 1],
+      ],
+    ),
+    harness.decoder(37),
+    generates=True,
+  ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_logits_gradients_and_generation(name: str, tmp_path: Path) -> None:
+  harness.check(CASES[name], tmp_path)

@@ -1,0 +1,50 @@
+"""UMT5 against `transformers`, which ties the head whatever the config says: see `model`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+from tests.parity import harness  # noqa: E402
+
+pytestmark = pytest.mark.parity
+
+
+def model(**fields: Any) -> Any:
+  """Untied by hand where the config says so."""
+  config = transformers.UMT5Config(
+    vocab_size=37, d_ff=20, d_kv=4, relative_attention_num_buckets=8,
+    relative_attention_max_distance=6, attn_implementation="eager", **fields,
+  )  # fmt: skip
+  made = transformers.UMT5ForConditionalGeneration(config)
+  if not fields["tie_word_embeddings"]:
+    made.lm_head.weight = torch.nn.Parameter(torch.randn_like(made.lm_head.weight) * 0.1)
+  return made
+
+
+CASES = {
+  "umt5": harness.Case(
+    lambda: model(
+      d_model=10, num_heads=3, num_layers=2, num_decoder_layers=1, tie_word_embeddings=False
+    ),
+    harness.both(37),
+    generates=True,
+  ),
+  "umt5_tied": harness.Case(
+    lambda: model(
+      d_model=8, num_heads=5, num_layers=3, num_decoder_layers=2, tie_word_embeddings=True,
+      feed_forward_proj="relu",
+    ),
+    harness.both(37),
+    generates=True,
+  ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_logits_gradients_and_generation(name: str, tmp_path: Path) -> None:
+  harness.check(CASES[name], tmp_path)
