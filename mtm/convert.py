@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import jax
 
 from mtm import interop
 from mtm.errors import UserError, nearest
+from mtm.interop import hf
 from mtm.programs import published, reference, setup
 from mtm.types import Model, Params
 
@@ -70,9 +70,9 @@ def _compare(
   told = None
   if file is not None:
     told = reference.from_file(file)
-  elif (opened.where / "config.json").exists():
-    config = json.loads((opened.where / "config.json").read_text())
-    told = reference.from_transformers(opened.where, model, config["architectures"][0])
+  elif hf.FORMAT.found(opened.where):
+    family = hf.family_of(hf.read_config(opened.where), str(opened.where))
+    told = reference.from_transformers(opened.where, model, family.architectures[0])
   if told is None:
     print("not compared with the original: install torch and transformers, or give --reference")
     return

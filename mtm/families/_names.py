@@ -35,6 +35,7 @@ class Row:
     theirs: tensor names; `{}` is a layer's number, and ours then has a leading axis of layers.
     transform: between one layer's.
     first, step: which layers: `first`, `first + step`, ... (a stack whose period is `step` blocks).
+    optional: whether a checkpoint may lack the tensors; then `ours` is empty.
   """
 
   ours: tuple[str, ...]
@@ -42,6 +43,7 @@ class Row:
   transform: Transform
   first: int = 0
   step: int = 1
+  optional: bool = False
 
   @property
   def layered(self) -> bool:

@@ -127,7 +127,7 @@ def _rows(a: Arguments) -> list[Row]:
 
 
 HF = Published(
-  "gpt2", ("GPT2LMHeadModel",), gpt2, _arguments, _config, _rows, "transformer.",
+  "gpt2", ("GPT2LMHeadModel", "GPT2Model"), gpt2, _arguments, _config, _rows, "transformer.",
   (r"transformer\.h\.\d+\.attn\.(masked_)?bias",),
   {"lm_head.weight": "transformer.wte.weight"},
 )  # fmt: skip

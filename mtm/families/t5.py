@@ -1,12 +1,13 @@
 """T5 1.0 (1910.10683) and 1.1 (2002.05202): an encoder-decoder with bucketed relative positions.
 
-Scores are not divided by √head_dim: the query initialiser absorbs it.
+mT5 (2010.11934) is T5 1.1 with other ids. Scores are not divided by √head_dim: the query
+initialiser absorbs it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from mtm.parts.norm import RMSNorm
 from mtm.parts.patterns import Pattern
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.patterns.full import Full
+from mtm.parts.positions import Position
 from mtm.parts.positions.t5_bias import T5Bias
 from mtm.parts.stack import Block, Stack
 from mtm.parts.transformer import EncoderDecoder, Model, Tower
@@ -47,6 +49,7 @@ def t5(
   buckets: int = 32,
   max_distance: int = 128,
   epsilon: float = 1e-6,
+  layer_bias: bool = False,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",
@@ -69,6 +72,7 @@ def t5(
     decoder_layers: None: as many as `layers`.
     buckets, max_distance: of the relative positions, see `T5Bias`.
     epsilon: of the norms.
+    layer_bias: whether each layer has relative positions of its own, see `umt5`.
     scan, remat: see `Stack`.
     dtype: compute dtype.
   """
@@ -79,15 +83,14 @@ def t5(
     weight_init=fan_in, query_init=fan_in_of(1, 1 / head_dim), out_init=fan_in_of(2),
   )  # fmt: skip
 
-  def block(pattern: Pattern, cross: CrossAttention | None) -> Block:
+  def tower(pattern: Pattern, cross: CrossAttention | None, repeats: int) -> Tower:
+    position = T5Bias(heads, cross is None, buckets, max_distance, normal(1.0))
     channel = Mlp(mlp, activation, gated, dropout=dropout, weight_init=fan_in, out_init=fan_in)
-    mixer = Attention(pattern=pattern, **attention())
-    return Block(mixer, channel, rms_norm, cross, dropout=dropout, dropout_shared=_SHARED)
-
-  def tower(one: Block, repeats: int, bidirectional: bool) -> Tower:
+    mixer = Attention(pattern=pattern, position=position if layer_bias else None, **attention())
+    block = Block(mixer, channel, rms_norm, cross, dropout=dropout, dropout_shared=_SHARED)
     return Tower(
-      Stack((one,), repeats, scan, remat),
-      position=T5Bias(heads, bidirectional, buckets, max_distance, normal(1.0)),
+      Stack((block,), repeats, scan, remat),
+      position=Position() if layer_bias else position,
       final_norm=rms_norm,
       dropout=dropout,
       dropout_shared=_SHARED,
@@ -96,46 +99,64 @@ def t5(
 
   module = EncoderDecoder(
     tokens=Embed(vocab, embed, weight_init=normal(1.0)),
-    encoder=tower(block(encoder_pattern, None), layers, True),
-    decoder=tower(block(Causal(), CrossAttention(**attention())), decoder_layers or layers, False),
+    encoder=tower(encoder_pattern, None, layers),
+    decoder=tower(Causal(), CrossAttention(**attention()), decoder_layers or layers),
     head=TiedHead(embed**-0.5) if tied else DenseHead(vocab),
   )
   return Model(module, ("encoder_input_tokens", "decoder_input_tokens"), vocab, None, dtype)
 
 
-def _arguments(config: Config) -> Arguments:
-  config.ignore("dense_act_fn", "is_gated_act", "classifier_dropout")  # follow from the next one
-  projection = config.get("feed_forward_proj", "relu")
-  _, gated, activation = projection.rpartition("gated-")
+# What their code takes where a config is silent.
+T5_SIZES: Mapping[str, Any] = {
+  "feed_forward_proj": "relu", "num_layers": 6, "num_heads": 8, "d_ff": 2048,
+}  # fmt: skip
+MT5_SIZES: Mapping[str, Any] = {
+  "feed_forward_proj": "gated-gelu", "num_layers": 8, "num_heads": 6, "d_ff": 1024,
+}  # fmt: skip
+
+
+def arguments_of(theirs: Config, sizes: Mapping[str, Any] = T5_SIZES) -> Arguments:
+  """The builder's arguments. Raises UserError where the config asks for what T5 lacks."""
+  theirs.ignore("dense_act_fn", "is_gated_act", "classifier_dropout")  # follow from the next one
+  projection = theirs.get("feed_forward_proj", sizes["feed_forward_proj"])
+  activation = projection.removeprefix("gated-")
   # The original T5 1.1 has the approximate GELU under this name.
-  activation = "gelu_new" if projection == "gated-gelu" else activation
+  activation = {"gated-gelu": "gelu_new"}.get(projection, activation)
   if activation not in ACTIVATIONS:
     raise UserError(
-      f"{config.source} has feed_forward_proj = {projection!r}, which mtm cannot honour: it has"
+      f"{theirs.source} has feed_forward_proj = {projection!r}, which mtm cannot honour: it has"
       f" {', '.join(sorted(ACTIVATIONS))}, each with or without 'gated-' before it"
     )
-  layers = config.get("num_layers", 6)
+  layers = theirs.get("num_layers", sizes["num_layers"])
   # transformers 5 writes that all heads are tied, and beside it what was meant.
-  tied = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
+  tied = theirs.get("scale_decoder_outputs", theirs.get("tie_word_embeddings", True))
   return {
     "layers": layers,
-    "embed": config.get("d_model", 512),
-    "heads": config.get("num_heads", 8),
-    "head_dim": config.get("d_kv", 64),
-    "mlp": config.get("d_ff", 2048),
-    "vocab": config.need("vocab_size"),
-    "dropout": config.get("dropout_rate", 0.1),
+    "embed": theirs.get("d_model", 512),
+    "heads": theirs.get("num_heads", sizes["num_heads"]),
+    "head_dim": theirs.get("d_kv", 64),
+    "mlp": theirs.get("d_ff", sizes["d_ff"]),
+    "vocab": theirs.need("vocab_size"),
+    "dropout": theirs.get("dropout_rate", 0.1),
     "activation": ACTIVATIONS[activation],
-    "gated": bool(gated),
+    "gated": projection.startswith("gated-"),
     "tied": tied,
-    "decoder_layers": config.get("num_decoder_layers", layers),
-    "buckets": config.get("relative_attention_num_buckets", 32),
-    "max_distance": config.get("relative_attention_max_distance", 128),
-    "epsilon": config.get("layer_norm_epsilon", 1e-6),
+    "decoder_layers": theirs.get("num_decoder_layers", layers),
+    "buckets": theirs.get("relative_attention_num_buckets", 32),
+    "max_distance": theirs.get("relative_attention_max_distance", 128),
+    "epsilon": theirs.get("layer_norm_epsilon", 1e-6),
   }
 
 
-def _config(a: Arguments) -> dict[str, Any]:
+def _mt5_arguments(theirs: Config) -> Arguments:
+  """Never tied: transformers 5 writes that it is, whatever the weights say, and does not scale."""
+  theirs.ignore("tie_word_embeddings")
+  theirs.expect("scale_decoder_outputs", False)
+  return {**arguments_of(theirs, MT5_SIZES), "tied": False}
+
+
+def config_of(a: Arguments) -> dict[str, Any]:
+  """The config of a builder's arguments."""
   activation = name_of(a["activation"])
   projection = f"gated-{activation}" if a["gated"] else activation
   return {
@@ -150,7 +171,7 @@ def _config(a: Arguments) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def _tower(name: str, a: Arguments, cross: bool) -> list[Row]:
+def _tower(name: str, a: Arguments, cross: bool, layer_bias: bool) -> list[Row]:
   ours, block, heads = f"{name}/stack/period_0", f"{name}.block.{{}}.layer", a["heads"]
   channel = f"{block}.{1 + cross}"
 
@@ -162,9 +183,11 @@ def _tower(name: str, a: Arguments, cross: bool) -> list[Row]:
       *heads_out(f"{ours}/{part}/out", f"{theirs}.o", heads, bias=False),
     ]
 
+  biased, number = (f"{ours}/mixer", "{}") if layer_bias else (name, "0")
   rows = [
-    row(f"{name}/position/rel_embedding",
-        f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", Transposed()),
+    row(f"{biased}/position/rel_embedding",
+        f"{name}.block.{number}.layer.0.SelfAttention.relative_attention_bias.weight",
+        Transposed()),
     *attention("mixer", f"{block}.0.SelfAttention"),
     *norm(f"{ours}/mixer_norm", f"{block}.0.layer_norm", bias=False),
     *norm(f"{ours}/channel_norm", f"{channel}.layer_norm", bias=False),
@@ -179,20 +202,32 @@ def _tower(name: str, a: Arguments, cross: bool) -> list[Row]:
   return rows
 
 
-def _rows(a: Arguments) -> list[Row]:
+def rows_of(a: Arguments, layer_bias: bool = False) -> list[Row]:
+  """The name table of a builder's arguments; T5's own has no place for a bias of each layer."""
   head = [] if a["tied"] else linear("head/logits_dense", "lm_head", bias=False)
-  tokens = row("tokens/embedding", "shared.weight")
-  return [tokens, *_tower("encoder", a, False), *_tower("decoder", a, True), *head]
+  return [
+    row("tokens/embedding", "shared.weight"),
+    *_tower("encoder", a, False, layer_bias),
+    *_tower("decoder", a, True, layer_bias),
+    *head,
+  ]
 
 
-HF = Published(
-  "t5", ("T5ForConditionalGeneration",), t5, _arguments, _config, _rows, "",
-  (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
-  {
-    "encoder.embed_tokens.weight": "shared.weight",
-    "decoder.embed_tokens.weight": "shared.weight",
-    "lm_head.weight": "shared.weight",
-  },
+IGNORED = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
+COPIES = {
+  "encoder.embed_tokens.weight": "shared.weight",
+  "decoder.embed_tokens.weight": "shared.weight",
+  "lm_head.weight": "shared.weight",
+}
+
+HF = (
+  Published(
+    "t5", ("T5ForConditionalGeneration",), t5, arguments_of, config_of, rows_of, "", IGNORED, COPIES
+  ),
+  Published(
+    "mt5", ("MT5ForConditionalGeneration",), t5, _mt5_arguments, config_of, rows_of, "", IGNORED,
+    COPIES,
+  ),
 )  # fmt: skip
 
 EXAMPLES = [

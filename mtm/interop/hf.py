@@ -65,6 +65,7 @@ class HuggingFace:
     layout = {
       "bare": source is not weights,
       "copies": sorted(source.names() & family.copies.keys()),
+      "absent": sorted({n for r in rows if r.optional for n in r.theirs} - source.names()),
     }
     return Foreign(
       str(path), family.build, arguments, source, rows, family.ignored, family.copies,
@@ -154,6 +155,8 @@ def _named(
   copies = {name: family.copies[name] for name in layout.get("copies", ())}
   drop = family.prefix if layout.get("bare") else ""
   for name, values in tree.write(export.params, family.rows(export.arguments)):
+    if name in layout.get("absent", ()):
+      continue
     cast = values.astype(dtype)
     yield name.removeprefix(drop), cast
     for copy in (c for c, original in copies.items() if original == name):

@@ -62,6 +62,8 @@ def read(
   tree: dict[str, Any] = {}
   filled: set[str] = set()
   for row in rows:
+    if row.optional and not known.issuperset(row.theirs):
+      continue
     for path, values in zip(row.ours, _stacked(source, row, like, used, known, empty), strict=True):
       put(tree, path, place(path, values))
       filled.add(path)
@@ -158,6 +160,8 @@ def _one(
   used.update(names)
   try:
     return row.transform.load(*theirs)
+  except UserError as error:
+    raise UserError(f"{source.where}: {', '.join(names)}: {error}") from error
   except ValueError as error:
     shapes = ", ".join(f"{n} {v.shape}" for n, v in zip(names, theirs, strict=True))
     raise UserError(f"{source.where}: {shapes} does not fit the model its config says") from error

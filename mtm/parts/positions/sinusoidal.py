@@ -8,16 +8,24 @@ from mtm.parts.positions._base import Position
 
 
 class Sinusoidal(Position):
-  """Adds sin(p / base^(2i/embed)) at feature 2i and the cosine at 2i + 1."""
+  """Adds sin(p / base^(2i/embed)) at feature 2i and the cosine at 2i + 1.
+
+  Attributes:
+    base: the wavelengths go from 2π to 2π · base.
+    interleaved: False puts all sines first, at feature i, and the cosines after them (PEGASUS).
+  """
 
   base: float = 10_000.0
+  interleaved: bool = True
 
   def embed(self, x, positions):
     half = x.shape[-1] // 2
     frequency = self.base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = positions[..., None].astype(jnp.float32) * frequency[None, None]
-    waves = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(x.shape)
+    join = jnp.stack if self.interleaved else jnp.concatenate
+    waves = join([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    waves = waves.reshape(*positions.shape, x.shape[-1])
     return x + waves.astype(x.dtype)
 
 
-EXAMPLES = [Sinusoidal()]
+EXAMPLES = [Sinusoidal(), Sinusoidal(interleaved=False)]

@@ -1,0 +1,76 @@
+"""mBART (2001.08210): BART with norms before the sublayers and after each stack, and scaled ids."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from mtm.families import _bart
+from mtm.families._names import Row
+from mtm.families._published import Arguments, Config, Published
+from mtm.parts.activations import gelu
+from mtm.parts.kernels import Kernel
+from mtm.parts.transformer import Model
+
+_VARIANT = _bart.Variant(pre_norm=True, embed_norm=True, learned=True)
+
+
+def mbart(
+  layers: int,
+  embed: int,
+  heads: int,
+  mlp: int,
+  vocab: int,
+  max_length: int = 1024,
+  decoder_layers: int | None = None,
+  decoder_heads: int | None = None,
+  decoder_mlp: int | None = None,
+  dropout: float = 0.1,
+  attention_dropout: float = 0.0,
+  activation_dropout: float = 0.0,
+  activation: Callable[[jax.Array], jax.Array] = gelu,
+  scale_embedding: bool = True,
+  kernel: Kernel | None = None,
+  scan: bool = True,
+  remat: Callable[..., bool] | None = None,
+  dtype: Any = "float32",
+) -> Model:
+  """An mBART; the arguments are those of `bart`."""
+  return _bart.build(
+    _VARIANT, layers=layers, embed=embed, heads=heads, mlp=mlp, vocab=vocab, max_length=max_length,
+    decoder_layers=decoder_layers, decoder_heads=decoder_heads, decoder_mlp=decoder_mlp,
+    dropout=dropout, attention_dropout=attention_dropout, activation_dropout=activation_dropout,
+    activation=activation, scale_embedding=scale_embedding, kernel=kernel, scan=scan, remat=remat,
+    dtype=dtype,
+  )  # fmt: skip
+
+
+def _arguments(theirs: Config) -> Arguments:
+  return _bart.arguments_of(theirs, _VARIANT)
+
+
+def _config(a: Arguments) -> dict[str, Any]:
+  return {
+    **_bart.config_of(a),
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+    "forced_eos_token_id": 2,
+  }
+
+
+def _rows(a: Arguments) -> list[Row]:
+  return _bart.rows_of(a, _VARIANT)
+
+
+HF = Published(
+  "mbart", ("MBartForConditionalGeneration",), mbart, _arguments, _config, _rows, "model.",
+  _bart.IGNORED, _bart.COPIES,
+)  # fmt: skip
+
+EXAMPLES = [
+  functools.partial(mbart, 2, 16, 4, 24, 40, max_length=32, decoder_layers=1, decoder_heads=2)
+]
