@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "families.md"
 HEAD = """# Which published models can I load, and how near are they to the originals?
 
-`mtm.load(directory)` gives a model from a HuggingFace directory (`config.json` and safetensors), from
-a checkpoint of T5X (T5, native or through orbax) or of mtm; `mtm convert` writes one as another, see
-[checkpoints](checkpoints.md). A config that a family cannot honour is refused by name.
+`mtm.load(directory)` gives a model from a HuggingFace directory (`config.json` and safetensors),
+from a checkpoint of T5X (T5, native or through orbax) or of mtm; `mtm convert` writes one as
+another, see [checkpoints](checkpoints.md). A config that a family cannot honour is refused by name.
 
 The last column is the largest difference of a logit between ours and `transformers` on tiny random
 models in float32, whose logits are of order 1 to 10; gradients, and for decoders greedy and beam
