@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from mtm.discovery import modules
 from mtm.errors import UserError, nearest
+from mtm.families._names import Row
 from mtm.families._published import Config, Published, complete
 from mtm.interop import tree
 from mtm.interop._base import Export, Foreign
@@ -27,6 +29,7 @@ TOKENIZER = (
   "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
   "tokenizer.model", "generation_config.json",
 )  # fmt: skip
+OLD = {"gamma": "weight", "beta": "bias"}  # what norms were called in TensorFlow's days
 _DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
 
 
@@ -60,10 +63,10 @@ class HuggingFace:
     config.finish()
     weights = Safetensors(path)
     rows = family.rows(arguments)
-    source = _with_prefix(weights, family, rows)
+    source = _renamed(weights, family, rows)
     kept = [CONFIG, *(name for name in TOKENIZER if (path / name).exists())]
     layout = {
-      "bare": source is not weights,
+      "renamed": {ours: name for ours, name in source.theirs.items() if ours != name},
       "copies": sorted(source.names() & family.copies.keys()),
       "absent": sorted({n for r in rows if r.optional for n in r.theirs} - source.names()),
     }
@@ -131,13 +134,18 @@ def begin_id(values: Mapping[str, Any]) -> int | None:
   return values.get("pad_token_id") if first is None else first
 
 
-def _with_prefix(weights: Safetensors, family: Published, rows: Any) -> tree.Source:
-  """The tensors under the names of the table, also where a bare model was saved."""
-  if not family.prefix or any(name.startswith(family.prefix) for name in weights.names()):
-    return weights
-  theirs = {name.split("{}")[0] for row in rows for name in row.theirs}
-  heads = [n for n in weights.names() if n in theirs or n in family.copies]
-  return Renamed(weights, family.prefix, heads)
+def _renamed(weights: Safetensors, family: Published, rows: Sequence[Row]) -> Renamed:
+  """The tensors under the names of the table, also where a bare model or an old one was saved."""
+  names = weights.names()
+  bare = bool(family.prefix) and not any(name.startswith(family.prefix) for name in names)
+  heads = {name.split("{}")[0] for row in rows for name in row.theirs} | family.copies.keys()
+  theirs = {}
+  for name in names:
+    new = name if not bare or name in heads else family.prefix + name
+    for old, today in OLD.items():
+      new = re.sub(rf"\.{old}$", f".{today}", new)
+    theirs[new] = name
+  return Renamed(weights, theirs)
 
 
 def _kept(source: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -153,14 +161,14 @@ def _named(
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Their tensors in their dtype, copies and bare names as the import found them."""
   copies = {name: family.copies[name] for name in layout.get("copies", ())}
-  drop = family.prefix if layout.get("bare") else ""
+  renamed = layout.get("renamed", {})
   for name, values in tree.write(export.params, family.rows(export.arguments)):
     if name in layout.get("absent", ()):
       continue
     cast = values.astype(dtype)
-    yield name.removeprefix(drop), cast
+    yield renamed.get(name, name), cast
     for copy in (c for c, original in copies.items() if original == name):
-      yield copy.removeprefix(drop), cast
+      yield renamed.get(copy, copy), cast
 
 
 FORMAT = HuggingFace()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,26 +59,23 @@ class Safetensors:
 
 
 class Renamed:
-  """A source whose bare model's tensors lack the prefix that the table expects.
+  """A source under other names.
 
   Attributes:
     source: the tensors as they are.
-    prefix: what is put before every name that is not already known without it.
-    whole: names that stand as they are, such as those of a head.
+    theirs: name as a table has it → name as the source has it.
   """
 
-  def __init__(self, source: Any, prefix: str, whole: Iterable[str]) -> None:
-    kept = set(whole)
-    self.source, self.where = source, source.where
-    self._theirs = {n if n in kept else prefix + n: n for n in source.names()}
+  def __init__(self, source: Any, theirs: Mapping[str, str]) -> None:
+    self.source, self.where, self.theirs = source, source.where, dict(theirs)
 
   def names(self) -> set[str]:
     """See `Source.names`."""
-    return set(self._theirs)
+    return set(self.theirs)
 
   def get(self, name: str) -> np.ndarray:
     """See `Source.get`."""
-    return self.source.get(self._theirs[name])
+    return self.source.get(self.theirs[name])
 
 
 def save(directory: str | Path, tensors: Iterable[tuple[str, np.ndarray]]) -> int:

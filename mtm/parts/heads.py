@@ -19,14 +19,21 @@ class TiedHead(nn.Module):
 
   Attributes:
     scale: multiplies the hidden states first (T5 1.0: 1 / √embed).
+    bias: whether each token has a bias of its own (XLNet).
   """
 
   scale: float = 1.0
+  bias: bool = False
 
+  @nn.compact
   def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
     """`[batch, length, embed]` → `[batch, length, vocab]`."""
     x_BLD = x_BLD if self.scale == 1.0 else x_BLD * self.scale
-    return _logits(tokens.attend(x_BLD))
+    x_BLV = tokens.attend(x_BLD)
+    if self.bias:
+      bias = declare(self, "bias", jax.nn.initializers.zeros, (tokens.vocab,), ("vocab",))
+      x_BLV = x_BLV + bias.astype(x_BLV.dtype)[None, None]
+    return _logits(x_BLV)
 
 
 class DenseHead(nn.Module):
@@ -53,6 +60,8 @@ class DenseHead(nn.Module):
 class MaskedHead(nn.Module):
   """BERT's: dense, activation, norm, then the token table and a bias for each token.
 
+  The dense layer leads to the width of the table, which may be another than that of the states.
+
   Attributes:
     norm: makes the norm, given `name`.
     activation: after the dense layer.
@@ -67,11 +76,69 @@ class MaskedHead(nn.Module):
   def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
     """`[batch, length, embed]` → `[batch, length, vocab]`."""
     dense = Dense(
-      (x_BLD.shape[-1],), ("embed", "mlp"), bias=True, weight_init=self.weight_init, name="dense"
+      (tokens.features,), ("embed", "mlp"), bias=True, weight_init=self.weight_init, name="dense"
     )
     x_BLD = self.norm(name="norm")(self.activation(dense(x_BLD)))
     bias = declare(self, "bias", jax.nn.initializers.zeros, (tokens.vocab,), ("vocab",))
     return _logits(tokens.attend(x_BLD) + bias.astype(x_BLD.dtype)[None, None])
+
+
+class PairHead(nn.Module):
+  """BERT's two heads: of masked tokens, and of whether two sentences follow each other (1810.04805,
+  §3.1).
+
+  Attributes:
+    masked: gives the logits of tokens.
+    features: width of the states.
+    classes: logits of a pair.
+    weight_init: initialiser of the pair's layers.
+  """
+
+  masked: MaskedHead
+  features: int
+  classes: int = 2
+  weight_init: Initializer = normal(0.02)
+
+  def setup(self) -> None:
+    init = self.weight_init
+    self.pooler = Dense((self.features,), ("embed", "mlp"), bias=True, weight_init=init)
+    self.relation = Dense((self.classes,), ("mlp", "classes"), bias=True, weight_init=init)
+
+  def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
+    """`[batch, length, embed]` → `[batch, length, vocab]`; those of the pair: `pair`."""
+    if self.is_initializing():
+      self.pair(x_BLD)
+    return self.masked(x_BLD, tokens)
+
+  def pair(self, x_BLD: jax.Array) -> jax.Array:
+    """`[batch, length, embed]` → `[batch, classes]`, read off the first token of each row."""
+    logits = self.relation(jnp.tanh(self.pooler(x_BLD[:, 0])))
+    return constrain(logits.astype(jnp.float32), "batch", "classes")
+
+
+class TokenClassHead(nn.Module):
+  """Dense, activation, then a few logits for each token; ELECTRA (2003.10555) asks for one, whether
+  the token was replaced.
+
+  Attributes:
+    classes: logits of a token.
+    activation: after the dense layer.
+    weight_init: initialiser of both layers.
+  """
+
+  classes: int = 1
+  activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu
+  weight_init: Initializer = normal(0.02)
+
+  @nn.compact
+  def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
+    """`[batch, length, embed]` → `[batch, length, classes]`; `tokens` is not read."""
+    del tokens
+    init = self.weight_init
+    dense = Dense((x_BLD.shape[-1],), ("embed", "mlp"), bias=True, weight_init=init, name="dense")
+    out = Dense((self.classes,), ("mlp", "classes"), bias=True, weight_init=init, name="out")
+    logits = out(self.activation(dense(x_BLD)))
+    return constrain(logits.astype(jnp.float32), "batch", "length", "classes")
 
 
 def _logits(x_BLV: jax.Array) -> jax.Array:

@@ -18,12 +18,14 @@ from mtm.axes import constrain
 from mtm.errors import UserError
 from mtm.parts.context import Aux, Context, Slots, Source
 from mtm.parts.dropout import Dropout
-from mtm.parts.linear import Embed
+from mtm.parts.linear import Dense, Embed
 from mtm.parts.positions._base import Position
 from mtm.parts.stack import NormFactory, Stack
 from mtm.types import Axes, Batch, Cache, Output, Params
 
 PLACES = ("decoder_positions", "decoder_cache_start", "decoder_cache_positions")  # for a cache
+# What layers are told of each token, in `Context.labels` → the feature that tells it.
+LABELS = {"prefix": "causal_attention", "token_types": "token_types"}
 
 
 class Tower(nn.Module):
@@ -38,6 +40,8 @@ class Tower(nn.Module):
     embed_scale: multiplies the token vectors.
     dropout: share of the embeddings dropped in training, and of the output where it is normed.
     dropout_shared: axes along which one dropout draw is shared.
+    project: from the embeddings' width to that of the layers, after the dropout (ELECTRA, ALBERT);
+      None: they have one width.
   """
 
   stack: Stack
@@ -49,6 +53,7 @@ class Tower(nn.Module):
   dropout: float = 0.0
   dropout_shared: tuple[int, ...] = ()
   final_dropout: bool = False
+  project: Dense | None = None
 
   @nn.compact
   def __call__(
@@ -71,6 +76,8 @@ class Tower(nn.Module):
     if self.embed_norm is not None:
       x_BLD = self.embed_norm(name="embed_norm")(x_BLD)
     x_BLD = Dropout(self.dropout, self.dropout_shared)(x_BLD, context.train)
+    if self.project is not None:
+      x_BLD = self.project(x_BLD)
     x_BLD = constrain(x_BLD, "batch", "length", "embed")
     cache = context.cache
     context = dataclasses.replace(context, bias=self._bias(context), cache=None)
@@ -299,8 +306,8 @@ def _context(batch: Batch, side: str, train: bool, padding: bool = False) -> Con
   segments = batch.get(f"{side}_segment_ids")
   if segments is None and padding:
     segments = (ids != 0).astype(jnp.int32)
-  prefix = batch.get(f"{side}_causal_attention")
-  labels = {} if prefix is None else {"prefix": prefix}
+  told = {label: batch.get(f"{side}_{feature}") for label, feature in LABELS.items()}
+  labels = {label: jnp.asarray(values) for label, values in told.items() if values is not None}
   start = batch.get(f"{side}_cache_start")
   slots = None
   if start is not None:

@@ -46,7 +46,11 @@ def families() -> Iterator[tuple[str, str]]:
     (first, *_) = (importlib.import_module(module).__doc__ or "").split("\n\n")
     text = " ".join(first.split()).rstrip(".")
     text = re.sub(r"\b(\d{4}\.\d{5})\b", r"[\1](https://arxiv.org/abs/\1)", text)
-    sizes = sorted(p.parent.name for p in (ROOT / "gin" / "families").glob(f"*{name}*/*.gin"))
+    sizes = sorted(
+      path.parent.name
+      for path in (ROOT / "gin" / "families").glob("*/*.gin")
+      if f"from mtm.families import {name}\n" in path.read_text()
+    )
     files = ", ".join(f"`families/{folder}/`" for folder in dict.fromkeys(sizes)) or "none"
     yield module, f"| {name} | {text} | {'; '.join(told)} | {files} |"
 

@@ -52,15 +52,29 @@ def test_a_config_that_cannot_be_honoured_is_refused(
     foreign.params(foreign.model(), lambda path, values: values)
 
 
+def bare(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+  return {k.removeprefix(prefix): x for k, x in tensors.items() if k != "final_logits_bias"}
+
+
+def old(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+  """Norms are called as the first BERT's were."""
+  del prefix
+  return {
+    k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
+    for k, x in tensors.items()
+  }
+
+
 @pytest.mark.parametrize(
-  ("name", "prefix", "lost"),
-  [("gpt2", "transformer.", ""), ("bart", "model.", "final_logits_bias")],
+  ("name", "prefix", "change"),
+  [("gpt2", "transformer.", bare), ("bart", "model.", bare), ("bert", "bert.", old)],
 )
-def test_a_bare_model_is_read_and_written_bare(
-  name: str, prefix: str, lost: str, tmp_path: Path
+def test_other_names_are_read_and_written_back(
+  name: str, prefix: str, change: Any, tmp_path: Path
 ) -> None:
-  folder = recorded.directory(name, tmp_path / "bare")
-  tensors = {k.removeprefix(prefix): x for k, x in load_file(folder / ONE).items() if k != lost}
+  folder = recorded.directory(name, tmp_path / "theirs")
+  tensors = change(load_file(folder / ONE), prefix)
+  assert tensors.keys() != load_file(folder / ONE).keys()
   save_file(tensors, folder / ONE)
   foreign = hf.FORMAT.open(folder)
   params = foreign.params(foreign.model(), lambda path, values: values)

@@ -66,3 +66,21 @@ def test_no_types_are_one_type(tmp_path: Path) -> None:
     wanted = theirs(**{name: torch.as_tensor(x) for name, x in inputs.items()}).logits.numpy()
   logits = np.asarray(jax.jit(ours.apply)(params, batch).logits)
   np.testing.assert_allclose(logits[mask > 0], wanted[mask > 0], rtol=1e-4, atol=1e-4)
+
+
+def test_their_padding_on_the_left_changes_nothing(tmp_path: Path) -> None:
+  """Their tokenizer pads on the left, our batches on the right: only distances count."""
+  theirs = CASES["xlnet"].make()
+  ours, params = harness.opened(harness.saved(theirs, tmp_path))
+  batch, inputs, mask = harness.encoder(37, types=3, pad=5)()
+  lengths = mask.sum(axis=1)
+
+  def moved(x: np.ndarray) -> np.ndarray:
+    rows = zip(x, lengths, strict=True)
+    return np.stack([np.roll(row, mask.shape[1] - length, axis=0) for row, length in rows])
+
+  with torch.no_grad():
+    out = theirs(**{name: torch.as_tensor(moved(x)) for name, x in inputs.items()})
+  wanted = out.logits.numpy()[moved(mask) > 0]
+  logits = np.asarray(jax.jit(ours.apply)(params, batch).logits)
+  np.testing.assert_allclose(logits[mask > 0], wanted, rtol=1e-4, atol=1e-4)

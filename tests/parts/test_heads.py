@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtm.parts.heads import DenseHead, MaskedHead, TiedHead
+from mtm.parts.heads import DenseHead, MaskedHead, PairHead, TiedHead, TokenClassHead
 from mtm.parts.linear import Embed
 from mtm.parts.norm import LayerNorm
 from tests.contracts.discovered import parameters
@@ -62,3 +62,33 @@ def test_masked_head_is_bert_s() -> None:
 @pytest.mark.parametrize("head", [TiedHead(), DenseHead(11), MaskedHead(LayerNorm)])
 def test_logits_are_float32(head: nn.Module) -> None:
   assert run(head, jnp.asarray(X, jnp.bfloat16))[1].dtype == jnp.float32
+
+
+def test_masked_head_leads_to_the_width_of_the_table() -> None:
+  module = Headed(Embed(11, 5), MaskedHead(LayerNorm))
+  params = parameters(module.init, X)
+  assert params["params"]["head"]["dense"]["kernel"].shape == (8, 5)
+  assert module.apply(params, X).shape == (2, 3, 11)
+
+
+def test_token_class_head_is_electra_s() -> None:
+  params, logits = run(TokenClassHead(2, jax.nn.relu), jnp.asarray(X, jnp.bfloat16))
+  assert "tokens" not in params, "the table is not read"
+  assert logits.dtype == jnp.float32
+  p = params["head"]
+  h = np.maximum(X @ p["dense"]["kernel"] + p["dense"]["bias"], 0)
+  wanted = h @ p["out"]["kernel"] + p["out"]["bias"]
+  np.testing.assert_allclose(logits, wanted, rtol=2e-2, atol=2e-2)
+
+
+def test_pair_head_is_bert_s() -> None:
+  module = Headed(Embed(11, 8), PairHead(MaskedHead(LayerNorm), 8))
+  params = parameters(module.init, X)
+  p = params["params"]["head"]
+  plain = Headed(Embed(11, 8), MaskedHead(LayerNorm))
+  same = {"params": {"tokens": params["params"]["tokens"], "head": p["masked"]}}
+  np.testing.assert_array_equal(module.apply(params, X), plain.apply(same, X))
+  logits = module.apply(params, X, method=lambda headed, x: headed.head.pair(x))
+  h = np.tanh(X[:, 0] @ p["pooler"]["kernel"] + p["pooler"]["bias"])
+  wanted = h @ p["relation"]["kernel"] + p["relation"]["bias"]
+  np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-5)
