@@ -78,4 +78,3 @@ def test_text_needs_a_vocabulary() -> None:
 def test_no_checkpoint_is_told(tmp_path: Path) -> None:
   with pytest.raises(UserError, match="holds no mtm checkpoint"):
     load(tmp_path)
-
