@@ -22,8 +22,8 @@ from tests.contracts.discovered import batch_for, parameters
 @pytest.mark.parametrize(
   ("model", "wanted"),
   [
-    # Counted by transformers 5.24's MambaForCausalLM with the sizes of state-spaces/mamba-130m-hf,
-    # -370m-hf, -790m-hf, -1.4b-hf and -2.8b-hf.
+    # Counted by transformers 5.24's MambaForCausalLM with the sizes of state-spaces/mamba-130m,
+    # -370m, -790m, -1.4b and -2.8b, whose 50277 ids are padded to a multiple of 8.
     (mamba(24, 768, 50280), 129_135_360),
     (mamba(48, 1024, 50280), 371_516_416),
     (mamba(48, 1536, 50280), 793_204_224),
@@ -90,8 +90,8 @@ def test_the_residual_sum_is_float32_in_half_precision() -> None:
   assert away[True] < away[False]
 
 
-# As state-spaces/mamba-130m-hf has it, with what the original library wrote beside.
-PUBLISHED = {
+# The smallest published sizes, in the settings of `transformers` and of the original library.
+CONFIG = {
   "architectures": ["MambaForCausalLM"], "model_type": "mamba", "bos_token_id": 0,
   "eos_token_id": 0, "pad_token_id": 0, "conv_kernel": 4, "d_inner": 1536, "d_model": 768,
   "expand": 2, "fused_add_norm": True, "hidden_act": "silu", "hidden_size": 768,
@@ -112,9 +112,9 @@ def arguments(values: dict[str, Any]) -> dict[str, Any]:
   return found
 
 
-def test_a_published_config_is_read() -> None:
-  found = arguments(PUBLISHED)
-  assert found == arguments({**PUBLISHED, "time_step_rank": "auto"})
+def test_a_config_with_the_original_librarys_settings_is_read() -> None:
+  found = arguments(CONFIG)
+  assert found == arguments({**CONFIG, "time_step_rank": "auto"})
   assert (found["layers"], found["embed"], found["rank"]) == (24, 768, 48)
   again = module.HF.config(complete(mamba, found))
   assert arguments(again) == found
@@ -135,4 +135,4 @@ def test_a_published_config_is_read() -> None:
 )
 def test_what_it_cannot_honour_is_refused_by_name(name: str, value: Any) -> None:
   with pytest.raises(UserError, match=name):
-    arguments({**PUBLISHED, name: value})
+    arguments({**CONFIG, name: value})
