@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from mtm.data import show
+from mtm.data import registry, show
 from mtm.data._tensorflow import seqio
 from mtm.data.pipeline import Dataset
 from mtm.data.sources import files
@@ -27,6 +27,7 @@ def tasks(tmp_path, monkeypatch) -> dict[str, list[str]]:
     path = tmp_path / f"{name}.jsonl"
     path.write_text("".join(json.dumps({"targets": row}) + "\n" for row in rows))
     files.jsonl_task(name, {"train": path, "test": path}, vocabulary=tiny.vocabulary())
+  registry.register()  # those that waited for SeqIO, where this test is a process's first
   names = seqio().MixtureRegistry.names()
   if "shown_mix" in names:
     seqio().MixtureRegistry.remove("shown_mix")
