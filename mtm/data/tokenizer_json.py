@@ -29,6 +29,7 @@ from mtm.data.vocabulary import (
 )
 from mtm.errors import UserError, nearest
 
+GENERAL = {"", "None", "PreTrained", "TokenizersBackend"}  # tokenizer classes that name no kind
 # Where checkpoints name their special tokens, by name and by id; the first that tells is believed.
 NAMES = ("tokenizer_config.json", "special_tokens_map.json")
 IDS = ("generation_config.json", "config.json")
@@ -163,7 +164,7 @@ class Configs:
   def kind(self) -> str | None:
     """`t5` for a T5Tokenizer; where that class is a general one, the model's type."""
     name = re.sub(r"Tokenizer(Fast)?$", "", str(self.option("tokenizer_class", "")))
-    if name in ("", "None", "PreTrained", "TokenizersBackend"):
+    if name in GENERAL:
       name = str(self.files["config.json"].get("model_type", ""))
     return re.sub("[^a-z0-9]", "", name.lower()) or None
 

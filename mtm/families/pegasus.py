@@ -9,8 +9,7 @@ from typing import Any
 import jax
 
 from mtm.families import _bart
-from mtm.families._names import Row
-from mtm.families._published import Arguments, Config, Published
+from mtm.families._published import Arguments, Published
 from mtm.parts.kernels import Kernel
 from mtm.parts.transformer import Model
 
@@ -49,10 +48,6 @@ def pegasus(
   )  # fmt: skip
 
 
-def _arguments(theirs: Config) -> Arguments:
-  return _bart.arguments_of(theirs, _VARIANT)
-
-
 def _config(a: Arguments) -> dict[str, Any]:
   return {
     **_bart.config_of(a),
@@ -63,12 +58,10 @@ def _config(a: Arguments) -> dict[str, Any]:
   }
 
 
-def _rows(a: Arguments) -> list[Row]:
-  return _bart.rows_of(a, _VARIANT)
-
-
 HF = Published(
-  "pegasus", ("PegasusForConditionalGeneration",), pegasus, _arguments, _config, _rows, "model.",
+  "pegasus", ("PegasusForConditionalGeneration",), pegasus,
+  functools.partial(_bart.arguments_of, variant=_VARIANT), _config,
+  functools.partial(_bart.rows_of, variant=_VARIANT), "model.",
   (*_bart.IGNORED, _SINUSOIDS), _bart.COPIES,
 )  # fmt: skip
 
