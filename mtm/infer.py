@@ -48,7 +48,8 @@ def infer(
   setup.start()
   plan, params = published.parameters(model, mesh, checkpoint_path)
   vocabulary = vocabulary or published.vocabulary(checkpoint_path)
-  setting = Setting(model, params, plan, vocabulary, batch_size, bidirectional_prefix, seed)
+  begin = published.begin_id(checkpoint_path)
+  setting = Setting(model, params, plan, vocabulary, batch_size, bidirectional_prefix, seed, begin)
   encoder = "encoder_input_tokens" in model.inputs
   examples = source.examples(vocabulary, encoder)
   if output_dir == "-":

@@ -82,7 +82,9 @@ class Handle:
     Raises:
       UserError: an input is text and there is no vocabulary.
     """
-    setting = Setting(self.model, self.params, self.plan, self.vocabulary, self.batch_size)
+    setting = Setting(
+      self.model, self.params, self.plan, self.vocabulary, self.batch_size, begin_id=self.begin_id
+    )
     examples = enumerate(
       {"inputs_ids": self._ids(a), "targets_ids": self._ids(b)}
       for a, b in zip(inputs, targets, strict=True)

@@ -41,6 +41,7 @@ class Setting:
     batch_size: examples together.
     bidirectional_prefix: whether a decoder reads its prompt in both directions.
     seed: decides samples.
+    begin_id: see `Generator`.
   """
 
   model: Model
@@ -50,6 +51,7 @@ class Setting:
   batch_size: int = 8
   bidirectional_prefix: bool = False
   seed: int = 0
+  begin_id: int | None = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Predict:
     generate = Generator(
       setting.model, setting.plan, self.policy, self.max_length, setting.vocabulary.eos_id,
       setting.batch_size, self.constraints, self.use_cache, setting.bidirectional_prefix,
-      setting.seed,
+      setting.seed, setting.begin_id,
     )  # fmt: skip
     kept, prompts = itertools.tee(examples)
     answers = generate(setting.params, ((n, e["inputs_ids"]) for n, e in prompts))
@@ -125,22 +127,40 @@ def _scored_batch(setting: Setting, examples: list[Example]) -> dict[str, np.nda
   tokens, weights = np.zeros((rows, length), np.int32), np.zeros((rows, length), np.int32)
   for index, (line, start) in enumerate(zip(lines, known, strict=True)):
     tokens[index, : len(line)], weights[index, start : len(line)] = line, 1
-  shifted = np.pad(tokens[:, :-1], ((0, 0), (1, 0)))
+  begin = 0 if encoder and setting.begin_id is None else setting.begin_id
+  if begin is None and not all(known):
+    raise UserError(
+      "an input is empty, and nothing stands before it in this model: give it a token"
+    )
   batch = {
-    "decoder_input_tokens": shifted,
-    "decoder_target_tokens": tokens,
-    "decoder_loss_weights": weights,
+    "decoder_input_tokens": _before(tokens, begin),
+    "decoder_target_tokens": tokens if begin is not None else _after(tokens),
+    "decoder_loss_weights": weights if begin is not None else _after(weights),
   }
   if encoder:
     sources = [list(example["inputs_ids"]) for example in examples]
     source = np.zeros((rows, padded(max(map(len, sources)), limit)), np.int32)
+    segments = np.zeros_like(source)
     for index, line in enumerate(sources):
-      source[index, : len(line)] = line
-    batch |= {"encoder_input_tokens": source, "encoder_segment_ids": (source > 0).astype(np.int32)}
+      source[index, : len(line)], segments[index, : len(line)] = line, 1
+    batch |= {"encoder_input_tokens": source, "encoder_segment_ids": segments}
   elif setting.bidirectional_prefix:
-    prefix = np.arange(length)[None] <= np.asarray(known + [0] * (rows - len(known)))[:, None]
+    ends = np.asarray(known + [0] * (rows - len(known))) + (begin is not None)
+    prefix = np.arange(length)[None] < ends[:, None]
     batch["decoder_causal_attention"] = prefix.astype(np.int32)
   return batch
+
+
+def _before(tokens: np.ndarray, begin: int | None) -> np.ndarray:
+  """What a decoder is fed to predict `tokens` `[batch, length]`; None: it predicts its own line."""
+  if begin is None:
+    return tokens
+  return np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=begin)
+
+
+def _after(line: np.ndarray) -> np.ndarray:
+  """What follows each place of a line `[batch, length]`."""
+  return np.pad(line[:, 1:], ((0, 0), (0, 1)))
 
 
 def _told(example: Example) -> Row:

@@ -142,6 +142,14 @@ def parameters(model: Model, mesh: Mesh, path: str) -> tuple[Plan, Params]:
   return plan, opened.read(model, plan)
 
 
+def begin_id(path: str) -> int | None:
+  """What the decoder of any checkpoint is fed first; None: nothing but its prompt."""
+  opened = open_foreign(path)
+  if opened is not None:
+    return opened.begin_id
+  return _layout(checkpoint.find(path).parent.parent / SOURCE).get("begin_id", 0)
+
+
 def vocabulary(path: str) -> Any:
   """The vocabulary that lies beside any checkpoint. Raises UserError where there is none."""
   opened = open_foreign(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
 
 import mtm
 from mtm.decoding.beam import Beam
@@ -48,6 +49,33 @@ def test_scores_are_log_likelihoods(tmp_path: Path) -> None:
     for side in ("encoder_input_tokens", "decoder_target_tokens")
   )
   np.testing.assert_allclose(handle.score(inputs, targets), arrays["score"], rtol=1e-5)
+
+
+def test_a_decoder_without_a_begin_scores_its_own_line(tmp_path: Path) -> None:
+  """Each target token by what `logits` says after all that stands before it."""
+  handle = load(recorded.directory("gpt2", tmp_path / "hf"))
+  line, known = [5, 9, 7, 20, 8], 2
+  logits = np.asarray(handle.logits({"decoder_input_tokens": np.array([line] * 8)})[0], np.float64)
+  told = scipy.special.log_softmax(logits, axis=-1)
+  wanted = sum(told[i - 1, line[i]] for i in range(known, len(line)))
+  (score,) = handle.score([line[:known]], [line[known:]])
+  assert score == pytest.approx(wanted, rel=1e-5)  # float32
+  with pytest.raises(UserError, match="an input is empty"):
+    handle.score([[]], [line])
+
+
+def test_a_pair_is_scored_after_its_own_begin(tmp_path: Path) -> None:
+  handle = load(recorded.directory("bart", tmp_path / "hf"))
+  assert handle.begin_id == 2
+  source, target = [0, 5, 9, 2], [7, 20, 8]
+  batch = {
+    "encoder_input_tokens": np.array([source] * 8),
+    "encoder_segment_ids": np.ones((8, 4), np.int32),
+    "decoder_input_tokens": np.array([[2, *target[:-1]]] * 8),
+  }
+  told = scipy.special.log_softmax(np.asarray(handle.logits(batch)[0], np.float64), axis=-1)
+  (score,) = handle.score([source], [target])
+  assert score == pytest.approx(sum(told[i, t] for i, t in enumerate(target)), rel=1e-5)
 
 
 def test_ours_is_loaded_as_it_was_written(tmp_path: Path) -> None:
