@@ -35,7 +35,7 @@ class Beam:
   A score is log-probability / ((5 + length) / 6)^alpha, where length counts generated tokens, the
   end included. An example is done when no open hypothesis can still beat its worst ended one. If
   none ended within the length, the open ones are the result, and their scores are plain
-  log-probabilities (as in T5X). Results are best first.
+  log-probabilities (as in T5X). Results are best first. `MeanBeam` searches as `transformers` does.
 
   Attributes:
     size: number of beams.
@@ -78,11 +78,11 @@ class Beam:
 
     length = view.step + 1
     ended = jnp.where(ends, candidates / self._penalty(length), NEVER)
-    lines = _pick(view.tokens, parents).at[:, :, view.step].set(ids)
+    lines = pick(view.tokens, parents).at[:, :, view.step].set(ids)
     scores, best = jax.lax.top_k(jnp.concatenate([state.scores, ended], axis=1), width)
     lengths = jnp.concatenate([state.lengths, jnp.where(ends, length, 0)], axis=1)
-    tokens = _pick(jnp.concatenate([state.tokens, lines], axis=1), best)
-    lengths = _pick(lengths, best)
+    tokens = pick(jnp.concatenate([state.tokens, lines], axis=1), best)
+    lengths = pick(lengths, best)
     tokens = jnp.where(lengths[..., None] > 0, tokens, 0)
 
     live, going = jax.lax.top_k(jnp.where(ends | ~real, NEVER, candidates), width)
@@ -90,7 +90,7 @@ class Beam:
     hope = live[:, 0] / self._penalty(view.tokens.shape[-1])
     done = (jnp.min(lengths, axis=1) > 0) & (scores[:, -1] > hope)
     state = Beams(live, tokens, scores, lengths)
-    return Choice(state, _pick(ids, going), _pick(parents, going), done)
+    return Choice(state, pick(ids, going), pick(parents, going), done)
 
   def finish(self, state: Beams, tokens: jax.Array) -> Generated:
     """See `Policy.finish`."""
@@ -106,7 +106,7 @@ class Beam:
     return ((5.0 + jnp.asarray(length, jnp.float32)) / 6.0) ** self.alpha
 
 
-def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
+def pick(x: jax.Array, index: jax.Array) -> jax.Array:
   """`x` `[batch, n, ...]` at `index` `[batch, m]` → `[batch, m, ...]`."""
   return jax.vmap(lambda row, i: row[i])(x, index)
 

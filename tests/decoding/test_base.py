@@ -37,7 +37,7 @@ def assert_same(a, b):
 
 
 def test_policies_are_discovered_and_reached_by_name():
-  assert {type(p).__name__ for p in POLICIES} == {"Greedy", "Sample", "Beam"}
+  assert {type(p).__name__ for p in POLICIES} == {"Greedy", "Sample", "Beam", "MeanBeam"}
   assert decoding.Beam is type(next(p for p in POLICIES if type(p).__name__ == "Beam"))
 
 
