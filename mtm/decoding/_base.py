@@ -26,7 +26,7 @@ class View:
     tokens: `[batch, width, length]` int32, what each hypothesis holds before `step`; 0 from there.
     step: int32 scalar, how many tokens were generated.
     keys: PRNG keys `[batch]`, one an example, the same at every step; or None.
-    eos_id: the id that ends a hypothesis.
+    eos_id: the id that ends a hypothesis, or several any of which does.
     norm: `[batch, width, 1]` float32, what to subtract from logits for log-probabilities under the
       model; the default is right where they are log-probabilities already.
   """
@@ -35,8 +35,17 @@ class View:
   tokens: jax.Array
   step: jax.Array
   keys: jax.Array | None
-  eos_id: int = dataclasses.field(metadata={"static": True})
+  eos_id: int | tuple[int, ...] = dataclasses.field(metadata={"static": True})
   norm: jax.Array | float = 0.0
+
+  @property
+  def endings(self) -> tuple[int, ...]:
+    """All ids that end a hypothesis."""
+    return self.eos_id if isinstance(self.eos_id, tuple) else (self.eos_id,)
+
+  def ends(self, ids: jax.Array) -> jax.Array:
+    """Which of these ids end a hypothesis, bool of their shape."""
+    return jnp.any(ids[..., None] == jnp.array(self.endings, ids.dtype), axis=-1)
 
   @property
   def log_probs(self) -> jax.Array:
@@ -134,7 +143,7 @@ class TokenByToken(abc.ABC):
     chosen = self.choose(view)
     gained = view.log_probs_of(chosen)
     going = ~state.ended
-    ended = state.ended | (chosen == view.eos_id)
+    ended = state.ended | view.ends(chosen)
     state = Progress(
       state.scores + jnp.where(going, gained, 0.0), state.lengths + going.astype(jnp.int32), ended
     )

@@ -70,11 +70,12 @@ class Beam:
     """See `Policy.step`."""
     batch, width, vocab = view.log_probs.shape
     total = state.live[..., None] + view.log_probs
-    # Of twice as many candidates as beams at least `size` go on, however many end.
-    candidates, index = jax.lax.top_k(total.reshape(batch, width * vocab), 2 * width)
+    # However many of these end, at least `size` go on: twice as many as beams where one id ends.
+    kept = min((1 + len(view.endings)) * width, width * vocab)
+    candidates, index = jax.lax.top_k(total.reshape(batch, width * vocab), kept)
     parents, ids = index // vocab, (index % vocab).astype(jnp.int32)
     real = candidates > NEVER / 2
-    ends = (ids == view.eos_id) & real
+    ends = view.ends(ids) & real
 
     length = view.step + 1
     ended = jnp.where(ends, candidates / self._penalty(length), NEVER)

@@ -26,7 +26,7 @@ class MinLength:
 
   def __call__(self, view: View) -> jax.Array:
     ids = jnp.arange(view.logits.shape[-1])
-    return ((ids != view.eos_id) | (view.step >= self.length))[None, None]
+    return (~view.ends(ids) | (view.step >= self.length))[None, None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,7 @@ def generate(
   *,
   policy: Policy,
   max_length: int,
-  eos_id: int = 1,
+  eos_id: int | tuple[int, ...] = 1,
   constraints: Sequence[Constraint] = (),
   use_cache: bool = True,
 ) -> Generated:
@@ -51,7 +51,7 @@ def generate(
     keys: PRNG keys `[batch]` for policies that draw, see `sample.example_keys`.
     policy: which tokens follow.
     max_length: the most tokens to generate for an example.
-    eos_id: ends a hypothesis.
+    eos_id: ends a hypothesis; of several ids any does.
     constraints: all must allow a token.
     use_cache: False runs the model over the whole prefix at every step: slow, to check the cache.
 

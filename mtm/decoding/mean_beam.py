@@ -77,16 +77,17 @@ class MeanBeam:
     """See `Policy.step`."""
     batch, width, vocab = view.log_probs.shape
     total = state.live[..., None] + view.log_probs
-    # Of twice as many candidates as beams at least `size` go on, however many end.
-    candidates, index = jax.lax.top_k(total.reshape(batch, width * vocab), 2 * width)
+    # However many of these end, at least `size` go on: twice as many as beams where one id ends.
+    kept = min((1 + len(view.endings)) * width, width * vocab)
+    candidates, index = jax.lax.top_k(total.reshape(batch, width * vocab), kept)
     parents, ids = index // vocab, (index % vocab).astype(jnp.int32)
     real = candidates > NEVER / 2
-    stops = (ids == view.eos_id) & real
+    stops = view.ends(ids) & real
 
     length = view.step + 1
     divisor = length.astype(jnp.float32) ** self.power
     last = length == view.tokens.shape[-1]
-    first = jnp.arange(2 * width)[None] < width
+    first = jnp.arange(kept)[None] < width
     ends = jnp.where(last, real, stops) & first & ~state.done[:, None]
     ended = jnp.where(ends, candidates / divisor, NEVER)
     lines = pick(view.tokens, parents).at[:, :, view.step].set(ids)

@@ -55,6 +55,22 @@ class TestContract:
     alone = run(Trigram(), table, prompts([ROWS[2]], 4), policy, [2])
     assert_same(alone, jax.tree.map(lambda x: x[2:3], together))
 
+  def test_any_of_several_ids_ends(self, policy):
+    table, _ = trigram(16, 7)
+    batch, keys = prompts(ROWS, 9), example_keys(0, np.arange(4))
+    ends = (EOS, 4, 5)
+    decode = functools.partial(generate, Trigram(), policy=policy, max_length=LENGTH, eos_id=ends)
+    out = jax.jit(decode)(table, batch, keys)
+    lines = [
+      line[:length].tolist()
+      for rows, lengths in zip(np.asarray(out.tokens), np.asarray(out.lengths), strict=True)
+      for line, length in zip(rows, lengths, strict=True)
+      if length
+    ]
+    assert not any(set(ends) & set(line[:-1]) for line in lines)
+    assert all(line[-1] in ends for line in lines if len(line) < LENGTH)
+    assert len({line[-1] for line in lines} & set(ends)) > 1
+
   def test_shapes_and_dtypes_and_nothing_after_the_end(self, policy):
     table, _ = trigram(16, 7)
     out = run(Trigram(), table, prompts(ROWS, 9), policy, range(4))
