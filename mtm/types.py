@@ -25,6 +25,8 @@ class Output(NamedTuple):
     cache: the cache after these tokens, or None when none was given.
     losses: auxiliary losses by name, float32 scalars, already weighted, a mean over tokens.
     metrics: auxiliary metrics by name, float32.
+    encoded: `[batch, source length, embed]`, the encoder's last hidden states beside a decoder;
+      None where the model has no encoder beside its decoder, or the cache remembers them.
   """
 
   logits: Array
@@ -32,6 +34,7 @@ class Output(NamedTuple):
   cache: Cache = None
   losses: Mapping[str, Array] = {}
   metrics: Mapping[str, Array] = {}
+  encoded: Array | None = None
 
 
 @jax.tree_util.register_dataclass

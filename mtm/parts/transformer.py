@@ -158,6 +158,7 @@ class EncoderDecoder(nn.Module):
 
   def __call__(self, batch: Batch, train: bool = False, cache: Cache = None) -> Output:
     """Logits `[batch, length, vocab]` at every decoder position."""
+    states = None
     if cache is None or "encoder_input_tokens" in batch:
       around = _context(batch, "encoder", train, padding=True)
       states, aux = self.encoder(batch["encoder_input_tokens"], self.tokens, around)
@@ -172,7 +173,7 @@ class EncoderDecoder(nn.Module):
       cache = {"decoder": own.cache, "source_segments": source.segments}
     losses = {**_prefixed("encoder", aux.losses), **_prefixed("decoder", own.losses)}
     metrics = {**_prefixed("encoder", aux.metrics), **_prefixed("decoder", own.metrics)}
-    return Output(self.head(x, self.tokens), x, cache, losses, metrics)
+    return Output(self.head(x, self.tokens), x, cache, losses, metrics, states)
 
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> Cache:

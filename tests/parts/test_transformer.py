@@ -169,3 +169,17 @@ def test_a_sequence_longer_than_the_model_is_told() -> None:
   model = gpt2(1, 8, 2, 11, max_length=4)
   with pytest.raises(UserError, match="decoder_input_tokens is 5 long .* end at 4"):
     model.init(jax.random.key(0), {"decoder_input_tokens": np.zeros((1, 5), np.int32)})
+
+
+def test_encoded_is_what_the_encoder_says_of_its_own_tokens() -> None:
+  """Whatever the decoder is fed; a cache that remembers the source has no states to give."""
+  model, params, batch = setting("t5")
+  apply = jax.jit(lambda batch: model.apply(params, batch).encoded)
+  states = np.asarray(apply(batch))
+  assert states.shape == (2, LENGTH, 16)
+  other = {**batch, "decoder_input_tokens": batch["decoder_input_tokens"][:, ::-1]}
+  np.testing.assert_array_equal(apply(other), states)
+  source = np.where(batch["encoder_positions"] == 3, 5, batch["encoder_input_tokens"])
+  assert (np.asarray(apply({**batch, "encoder_input_tokens": source})) != states).any()
+  decoder = setting("gpt2")
+  assert decoder[0].apply(*decoder[1:]).encoded is None
