@@ -24,6 +24,9 @@ from mtm.parts.transformer import Encoder, Model, Tower
 INIT = normal(0.02)
 STACK = "encoder/stack/period_0"
 
+# The special ids of fairseq's models.
+FAIRSEQ = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+
 # Parts of a layer → BERT's names of them, below `encoder.layer.{}`.
 LAYER: Mapping[str, str] = {
   "query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",

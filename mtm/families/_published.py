@@ -123,6 +123,8 @@ class Published:
     prefix: what stands before a bare model's names in those of `architectures`.
     ignored: tensors that hold no parameter, such as buffers, as regular expressions.
     copies: tensors that may repeat another one, as tied heads do: name → whose copy.
+    ids: special ids that their class has where a config.json says nothing, such as
+      `{"pad_token_id": 1}`; None: its user has to say.
   """
 
   model_type: str
@@ -134,6 +136,7 @@ class Published:
   prefix: str = ""
   ignored: tuple[str, ...] = ()
   copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  ids: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
 
 
 def complete(build: Callable[..., Model], arguments: Arguments) -> Arguments:

@@ -15,6 +15,10 @@ from mtm.parts.kernels import Kernel
 from mtm.parts.transformer import Model
 
 _VARIANT = _bart.Variant(pre_norm=False, embed_norm=True, learned=True)
+_IDS = {
+  "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2,
+  "forced_eos_token_id": 2,
+}  # fmt: skip
 
 
 def bart(
@@ -66,21 +70,14 @@ def bart(
 
 
 def _config(a: Arguments) -> dict[str, Any]:
-  return {
-    **_bart.config_of(a),
-    "bos_token_id": 0,
-    "pad_token_id": 1,
-    "eos_token_id": 2,
-    "decoder_start_token_id": 2,
-    "forced_eos_token_id": 2,
-  }
+  return {**_bart.config_of(a), **_IDS}
 
 
 HF = Published(
   "bart", ("BartForConditionalGeneration", "BartModel"), bart,
   functools.partial(_bart.arguments_of, variant=_VARIANT), _config,
   functools.partial(_bart.rows_of, variant=_VARIANT), "model.",
-  _bart.IGNORED, _bart.COPIES,
+  _bart.IGNORED, _bart.COPIES, _IDS,
 )  # fmt: skip
 
 EXAMPLES = [

@@ -70,8 +70,8 @@ def mpnet(
 ) -> Model:
   """An MPNet, as a masked language model; its permuted objective is not built.
 
-  Its tokenizer gives `<s>` the id 0, which an encoder takes for padding where no segment ids say
-  what is: batches need `encoder_segment_ids`.
+  Its tokenizer gives padding the id 1 and `<s>` the id 0, which a model takes for padding where no
+  segment ids say what is: batches need `encoder_segment_ids`, as the handle of `mtm.load` adds.
 
   Args:
     layers, embed, heads, vocab, mlp, dropout, epsilon, pattern, kernel, scan, remat, dtype: as in
@@ -120,6 +120,7 @@ HF = Published(
   # A pooler stands in some files; masked language modelling does not read it.
   (r"mpnet\.embeddings\.position_ids", r"mpnet\.pooler\.dense\.(weight|bias)"),
   encoder.tied("lm_head.decoder", "mpnet.embeddings.word_embeddings.weight", "lm_head.bias"),
+  encoder.FAIRSEQ,
 )  # fmt: skip
 
 EXAMPLES = [functools.partial(mpnet, 2, 16, 4, 40, max_length=32, mlp=24)]

@@ -88,8 +88,8 @@ def xlnet(
 
   That is the model that reads a text as it stands, for scores or fine-tuning; the query stream of
   its permuted objective and the memory of earlier texts are not built. Its vocabulary gives padding
-  the id 5 and `<unk>` the id 0, which an encoder takes for padding where no segment ids say what
-  is: batches need `encoder_segment_ids`.
+  the id 5 and `<unk>` the id 0, which a model takes for padding where no segment ids say what is:
+  batches need `encoder_segment_ids`, as the handle of `mtm.load` adds.
 
   Args:
     layers, embed, vocab, mlp, kernel, scan, remat, dtype: as in `mtm.families.bert.bert`.
@@ -189,6 +189,7 @@ def _rows(a: Arguments) -> list[Row]:
 HF = Published(
   "xlnet", ("XLNetLMHeadModel",), xlnet, _arguments, _config, _rows, "transformer.", (),
   encoder.tied("lm_loss", "transformer.word_embedding.weight"),
+  {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 5},
 )  # fmt: skip
 
 # Without parameters that only token types, or nothing at all, gives a gradient.

@@ -172,7 +172,7 @@ def test_a_sequence_longer_than_the_model_is_told() -> None:
 
 
 def test_encoded_is_what_the_encoder_says_of_its_own_tokens() -> None:
-  """Whatever the decoder is fed; a cache that remembers the source has no states to give."""
+  """Whatever the decoder is fed; a decoder alone has none."""
   model, params, batch = setting("t5")
   apply = jax.jit(lambda batch: model.apply(params, batch).encoded)
   states = np.asarray(apply(batch))
