@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from mtm.axes import constrain
 from mtm.errors import UserError
 from mtm.parts import cache as kv
+from mtm.parts.bias import Bias, of_position
 from mtm.parts.context import Aux, Context
 from mtm.parts.kernels import Kernel, prepare
 from mtm.parts.linear import Dense, Initializer
@@ -188,12 +189,9 @@ def _total_bias(
   context: Context,
   places: tuple[jax.Array, jax.Array] | None,
   length: int,
-) -> jax.Array | None:
+) -> Bias | None:
   """The stack's shared bias plus this layer's own."""
-  if position is None:
-    return context.bias
-  q_place, k_place = places or (jnp.arange(length), jnp.arange(length))
-  own = position.bias(jnp.atleast_2d(q_place), jnp.atleast_2d(k_place))
+  own = None if position is None else of_position(position, places, length)
   if own is None or context.bias is None:
     return context.bias if own is None else own
   return context.bias + own

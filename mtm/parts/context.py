@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from mtm.parts.bias import Bias
+
 
 class Aux(NamedTuple):
   """What a mixer or channel returns beside `x`.
@@ -54,7 +56,7 @@ class Context:
     positions: `[batch, length]` int32, the position of each token in its segment.
     segments: `[batch, length]` int32 segment ids, 0 at padding; None: every token sees every other.
     labels: further per-token facts that patterns read, by name, each `[batch, length]`.
-    bias: `[batch or 1, heads, length, keys]` added to the scores of every layer, or None.
+    bias: what is added to the scores of every layer, or None.
     source: what cross-attention looks at, or None.
     cache: this layer's cache, or None outside decoding.
     slots: the places of the cache, or None outside decoding.
@@ -64,7 +66,7 @@ class Context:
   positions: jax.Array
   segments: jax.Array | None = None
   labels: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
-  bias: jax.Array | None = None
+  bias: Bias | None = None
   source: Source | None = None
   cache: Any = None
   slots: Slots | None = None

@@ -16,6 +16,7 @@ import numpy as np
 
 from mtm.axes import constrain
 from mtm.errors import UserError
+from mtm.parts.bias import Bias, of_position
 from mtm.parts.context import Aux, Context, Slots, Source
 from mtm.parts.dropout import Dropout
 from mtm.parts.linear import Dense, Embed
@@ -88,12 +89,12 @@ class Tower(nn.Module):
       x_BLD = Dropout(self.dropout, self.dropout_shared)(x_BLD, context.train)
     return x_BLD, aux
 
-  def _bias(self, context: Context) -> jax.Array | None:
+  def _bias(self, context: Context) -> Bias | None:
     """Places are row indices (a packed row has one scale), or in decoding the positions."""
-    if context.slots is None:
-      place = jnp.arange(context.positions.shape[1])[None]
-      return self.position.bias(place, place)
-    return self.position.bias(context.positions, context.slots.positions)
+    places = None
+    if context.slots is not None:
+      places = context.positions, context.slots.positions
+    return of_position(self.position, places, context.positions.shape[1])
 
   @nn.nowrap
   def prepare(self, params: Params) -> Params:
@@ -116,7 +117,7 @@ class Encoder(nn.Module):
     context = _context(batch, "encoder", train, padding=True)
     types = batch.get("encoder_token_types")
     x, aux = self.encoder(batch["encoder_input_tokens"], self.tokens, context, types)
-    return Output(self.head(x, self.tokens), x, None, aux.losses, aux.metrics)
+    return Output(self.head(x, self.tokens, train), x, None, aux.losses, aux.metrics)
 
 
 class Decoder(nn.Module):

@@ -80,8 +80,11 @@ def test_patterns_are_values(pattern: Pattern) -> None:
     pattern.anything = 1
 
 
-@pytest.mark.parametrize("b", EXAMPLES)
-@pytest.mark.parametrize("a", EXAMPLES)
+ALIKE = [p for p in EXAMPLES if getattr(p, "values", [p])[0].by_head is None]
+
+
+@pytest.mark.parametrize("b", ALIKE)
+@pytest.mark.parametrize("a", ALIKE)
 def test_algebra_is_that_of_sets(a: Pattern, b: Pattern) -> None:
   of_a, of_b = seen(a, 6, 7), seen(b, 6, 7)
   np.testing.assert_array_equal(seen(a & b, 6, 7), of_a & of_b)

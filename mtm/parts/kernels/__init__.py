@@ -1,5 +1,5 @@
-"""Attention kernels: `prepare(q, k, v, pattern, ...)` finds the engine that suits the call best."""
+"""Attention kernels: `attend(q, k, v, pattern)` takes the engine that suits the call best."""
 
-from mtm.parts.kernels._choose import Kernel, Request, prepare
+from mtm.parts.kernels._choose import Kernel, Request, attend, prepare
 
-__all__ = ["Kernel", "Request", "prepare"]
+__all__ = ["Kernel", "Request", "attend", "prepare"]

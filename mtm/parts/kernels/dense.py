@@ -28,11 +28,13 @@ class Dense:
   """Scores and softmax in float32; builds the `[queries, keys]` matrix, and keeps it for the
   backward pass, of which it has one derivative only."""
 
-  rank: int = 10
-
   def supports(self, request: Request) -> str | None:
     """None outside decoding: for a few queries against a cache keys would be transposed."""
     return None if request.aligned else "queries and keys must stand at 0, 1, 2, ..."
+
+  def cost(self, request: Request) -> float:
+    """Measured in benchmarks/train_step.py."""
+    return 0.9
 
   def __call__(self, request: Request) -> jax.Array:
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (request.q * request.scale, request.k, request.v))
@@ -42,7 +44,7 @@ class Dense:
     keep, probability = None, 1.0
     if request.dropout is not None and request.dropout[1] != 0.0:
       keep, probability = keep_mask(*request.dropout, (batch, heads, queries, keys))
-    out = _attend(q_BGNK, k, v, request.bias, seen_by(request), keep, probability)
+    out = _attend(q_BGNK, k, v, request.bias_array(), seen_by(request), keep, probability)
     return jnp.swapaxes(out.reshape(batch, heads, queries, v.shape[-1]), 1, 2)
 
 

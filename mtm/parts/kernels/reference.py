@@ -14,11 +14,13 @@ from mtm.parts.kernels._choose import Request, drop, masked_softmax, seen_by
 class Reference:
   """Scores and softmax in float32; builds the `[queries, keys]` matrix."""
 
-  rank: int = 0
-
   def supports(self, request: Request) -> str | None:
     """Everything is supported."""
     return None
+
+  def cost(self, request: Request) -> float:
+    """The unit."""
+    return 1.0
 
   def __call__(self, request: Request) -> jax.Array:
     q, k, v = request.q, request.k, request.v
@@ -29,8 +31,9 @@ class Reference:
       "blgrk,bsgk->bgrls", q_BLGRK * request.scale, k, preferred_element_type=jnp.float32
     )
     s_BHLS = s_BGRLS.reshape(batch, heads, queries, k.shape[1])
-    if request.bias is not None:
-      s_BHLS = s_BHLS + request.bias.astype(jnp.float32)
+    bias = request.bias_array()
+    if bias is not None:
+      s_BHLS = s_BHLS + bias.astype(jnp.float32)
     p_BHLS = drop(masked_softmax(s_BHLS, seen_by(request)), request.dropout).astype(v.dtype)
     p_BGRLS = p_BHLS.reshape(s_BGRLS.shape)
     out = jnp.einsum("bgrls,bsgk->blgrk", p_BGRLS, v)

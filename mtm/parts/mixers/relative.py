@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mtm.axes import constrain
 from mtm.errors import UserError
+from mtm.parts.bias import Bias
 from mtm.parts.context import Aux, Context
 from mtm.parts.dropout import Dropout
 from mtm.parts.kernels import Kernel, prepare
@@ -66,7 +67,7 @@ class Relative(nn.Module):
       self._project(x_BLD, "key", "kv_heads"),
       self._project(x_BLD, "value", "kv_heads"),
       self.pattern,
-      bias=bias if context.bias is None else bias + context.bias,
+      bias=Bias(bias) if context.bias is None else Bias(bias) + context.bias,
       segment_ids=None if context.segments is None else (context.segments, context.segments),
       labels={name: (label, label) for name, label in context.labels.items()},
       dropout=(self.make_rng("dropout"), self.dropout) if drops else None,

@@ -16,6 +16,7 @@ class Prefix(Pattern):
   """
 
   positional = False
+  period = 1
 
   def mask(self, q, k):
     return (q >= 0) | (k >= 0)

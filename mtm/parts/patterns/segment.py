@@ -13,6 +13,7 @@ class SameSegment(Pattern):
   """Query and key have the same label `segment`, and it is not 0 (padding)."""
 
   positional = False
+  period = 1
 
   def mask(self, q, k):
     return (q >= 0) | (k >= 0)
