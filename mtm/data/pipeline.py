@@ -91,7 +91,7 @@ class Dataset:
       rows,
       preprocessor.layout,
       cut,
-      splits[0].vocabulary().vocab_size,
+      splits[0].vocabulary(splits[0].text).vocab_size,
       self._identity(preprocessor, feeds),
       rates,
     )
@@ -121,12 +121,16 @@ class Dataset:
     return longest
 
   def vocabulary(self) -> Vocabulary:
-    """That of the targets. Raises UserError for an unknown task or split."""
-    return self._splits()[0].vocabulary("targets")
+    """That of the targets, or where a label is predicted of the inputs. Raises UserError for an
+    unknown task or split."""
+    split = self._splits()[0]
+    return split.vocabulary(split.text)
 
   def token_bytes(self) -> np.ndarray | None:
-    """int32 `[vocab]`: UTF-8 bytes that each target id stands for; None when unknowable."""
-    return self.vocabulary().token_bytes()
+    """int32 `[vocab]`: UTF-8 bytes that each target id stands for; None when unknowable, or where a
+    label is predicted."""
+    split = self._splits()[0]
+    return split.vocabulary("targets").token_bytes() if split.text == "targets" else None
 
   def examples(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """Tokenised examples, one by one, in the order of the source, trimmed to the feature lengths.
@@ -159,7 +163,7 @@ class Dataset:
     splits = [dataclasses.replace(split, lengths=self.task_feature_lengths) for split in found]
     first = splits[0]
     for split in splits[1:]:
-      vocabularies = [s.task.output_features["targets"].vocabulary for s in (first, split)]
+      vocabularies = [s.task.output_features[s.text].vocabulary for s in (first, split)]
       if vocabularies[0] != vocabularies[1]:
         raise UserError(
           f"mixture {self.mixture_or_task_name!r}: tasks {first.name!r} and {split.name!r} have "
@@ -216,4 +220,5 @@ def token_cache(split: TaskSplit) -> cached.TokenCache:
 
 
 def _is_tokens(feature: Any) -> bool:
-  return feature.rank == 1 and feature.dtype.is_integer and feature.required
+  """A list of ids, or one number such as a label."""
+  return feature.rank in (0, 1) and feature.dtype.is_integer and feature.required

@@ -49,6 +49,12 @@ class TaskSplit:
         return self.lengths
     return None
 
+  @property
+  def text(self) -> str:
+    """The feature whose vocabulary is the model's: the targets, or where a label is predicted the
+    inputs."""
+    return "targets" if "targets" in self.task.output_features else "inputs"
+
   def vocabulary(self, feature: str = "targets") -> Vocabulary:
     """The TensorFlow-free twin of a feature's vocabulary.
 
@@ -61,27 +67,32 @@ class TaskSplit:
     return from_seqio(found[feature].vocabulary)
 
   def tokens(self, features: tuple[str, ...]) -> Tokens:
-    """Facts of the vocabulary that these features share.
+    """Facts of the vocabulary that these features share; one of rank 0 is a number and has none.
 
     Raises:
       UserError: they do not share one.
     """
     found = self.task.output_features
-    shared = self.vocabulary("targets")
-    for name in features:
-      if found[name].vocabulary != found["targets"].vocabulary:
+    texts = [name for name in features if found[name].rank]
+    shared = self.vocabulary(self.text)
+    for name in texts:
+      if found[name].vocabulary != found[self.text].vocabulary:
         raise UserError(
-          f"task {self.name!r}: {name!r} and 'targets' have different vocabularies, and the model "
-          "has one embedding table; give both the same"
+          f"task {self.name!r}: {name!r} and {self.text!r} have different vocabularies, and the "
+          "model has one embedding table; give both the same"
         )
-    ends = {name: shared.eos_id if found[name].add_eos else None for name in features}
+    ends = {name: shared.eos_id if found[name].add_eos else None for name in texts}
     special = (shared.pad_id, shared.eos_id, shared.bos_id, shared.unk_id)
+    label = found.get("label")
     return Tokens(
       shared.vocab_size,
       shared.extra_ids,
       ends,
       tuple(i for i in special if i is not None),
-      functools.cache(functools.partial(word_starts, found["targets"].vocabulary)),
+      functools.cache(functools.partial(word_starts, found[self.text].vocabulary)),
+      shared.bos_id,
+      shared.eos_id,
+      None if label is None or label.rank else label.vocabulary.vocab_size,
     )
 
   def fingerprint(self) -> str:
@@ -95,7 +106,7 @@ class TaskSplit:
     return fingerprint(self.name, self.split, *made)
 
   def examples(self, features: tuple[str, ...]) -> Iterator[dict[str, np.ndarray]]:
-    """Feature → int32 `[length]`, untrimmed, in the order of the source.
+    """Feature → int32 `[length]`, untrimmed, in the order of the source; a number is `[1]`.
 
     Raises:
       UserError: the source cannot be read, or a feature is no list of ids.
@@ -103,12 +114,14 @@ class TaskSplit:
     for example in self.raw(self.own_lengths):
       found = {name: np.asarray(example[name]) for name in features}
       for name, value in found.items():
-        if value.ndim != 1 or value.dtype.kind not in "iu":
+        if value.ndim > 1 or value.dtype.kind not in "iu":
           raise UserError(
             f"task {self.name!r}: {name!r} is {value.dtype} {list(value.shape)} and must be a list "
             "of token ids; does a preprocessor tokenise it?"
           )
-      yield {name: value.astype(np.int32, copy=False) for name, value in found.items()}
+      yield {
+        name: np.atleast_1d(value).astype(np.int32, copy=False) for name, value in found.items()
+      }
 
   def raw(self, lengths: Mapping[str, int] | None) -> Iterator[dict[str, Any]]:
     """All that the task's preprocessors give, as NumPy values.

@@ -50,7 +50,10 @@ class TokenObjective(abc.ABC):
       Sums with `loss` (cross-entropy + z-loss + auxiliary losses), `weight` (target tokens), and
       the metrics `cross_entropy` (nats a token, unsmoothed), `accuracy` and `z_loss`.
     """
-    output = apply(params, batch, rng=rng, train=train)
+    return self.sums(apply(params, batch, rng=rng, train=train), batch)
+
+  def sums(self, output: Output, batch: Batch) -> Sums:
+    """See `loss`, of what the model gave."""
     targets = jnp.asarray(batch[f"{self.side}_target_tokens"])
     weights = jnp.asarray(batch[f"{self.side}_loss_weights"], jnp.float32)
     return token_sums(output, targets, weights, self.z_loss, self.label_smoothing)

@@ -1,4 +1,7 @@
-"""Output heads: hidden states → logits, in float32."""
+"""Output heads: hidden states → logits, in float32.
+
+A head is called with the hidden states, the token table and whether dropout is on.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mtm.axes import constrain
+from mtm.parts.dropout import Dropout
 from mtm.parts.linear import Dense, Embed, Initializer, declare, normal
 
 NormFactory = Callable[..., nn.Module]
@@ -26,8 +30,9 @@ class TiedHead(nn.Module):
   bias: bool = False
 
   @nn.compact
-  def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
+  def __call__(self, x_BLD: jax.Array, tokens: Embed, train: bool = False) -> jax.Array:
     """`[batch, length, embed]` → `[batch, length, vocab]`."""
+    del train
     x_BLD = x_BLD if self.scale == 1.0 else x_BLD * self.scale
     x_BLV = tokens.attend(x_BLD)
     if self.bias:
@@ -48,9 +53,9 @@ class DenseHead(nn.Module):
   weight_init: Initializer | None = None
 
   @nn.compact
-  def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
+  def __call__(self, x_BLD: jax.Array, tokens: Embed, train: bool = False) -> jax.Array:
     """`[batch, length, embed]` → `[batch, length, vocab]`; `tokens` is not read."""
-    del tokens
+    del tokens, train
     dense = Dense(
       (self.vocab,), ("embed", "vocab"), weight_init=self.weight_init, name="logits_dense"
     )
@@ -73,8 +78,9 @@ class MaskedHead(nn.Module):
   weight_init: Initializer = normal(0.02)
 
   @nn.compact
-  def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
+  def __call__(self, x_BLD: jax.Array, tokens: Embed, train: bool = False) -> jax.Array:
     """`[batch, length, embed]` → `[batch, length, vocab]`."""
+    del train
     dense = Dense(
       (tokens.features,), ("embed", "mlp"), bias=True, weight_init=self.weight_init, name="dense"
     )
@@ -104,8 +110,9 @@ class PairHead(nn.Module):
     self.pooler = Dense((self.features,), ("embed", "mlp"), bias=True, weight_init=init)
     self.relation = Dense((self.classes,), ("mlp", "classes"), bias=True, weight_init=init)
 
-  def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
+  def __call__(self, x_BLD: jax.Array, tokens: Embed, train: bool = False) -> jax.Array:
     """`[batch, length, embed]` → `[batch, length, vocab]`; those of the pair: `pair`."""
+    del train
     if self.is_initializing():
       self.pair(x_BLD)
     return self.masked(x_BLD, tokens)
@@ -131,14 +138,75 @@ class TokenClassHead(nn.Module):
   weight_init: Initializer = normal(0.02)
 
   @nn.compact
-  def __call__(self, x_BLD: jax.Array, tokens: Embed) -> jax.Array:
+  def __call__(self, x_BLD: jax.Array, tokens: Embed, train: bool = False) -> jax.Array:
     """`[batch, length, embed]` → `[batch, length, classes]`; `tokens` is not read."""
-    del tokens
+    del tokens, train
     init = self.weight_init
     dense = Dense((x_BLD.shape[-1],), ("embed", "mlp"), bias=True, weight_init=init, name="dense")
     out = Dense((self.classes,), ("mlp", "classes"), bias=True, weight_init=init, name="out")
-    logits = out(self.activation(dense(x_BLD)))
-    return constrain(logits.astype(jnp.float32), "batch", "length", "classes")
+    return _classes(out(self.activation(dense(x_BLD))))
+
+
+class PooledClassHead(nn.Module):
+  """Logits of a text's classes by BERT's pooler (1810.04805, §4.1): dense, tanh, dropout, dense.
+
+  They stand at every token, and those at a text's first one, `[CLS]`, are the text's: so a packed
+  row has those of all its texts. The pooler is the one of BERT's pre-training, see `PairHead`.
+
+  Attributes:
+    classes: number of logits.
+    dropout: share of the pooler's outputs dropped.
+    activation: after the pooler.
+    weight_init: initialiser of both layers.
+  """
+
+  classes: int
+  dropout: float = 0.0
+  activation: Callable[[jax.Array], jax.Array] = jnp.tanh
+  weight_init: Initializer = normal(0.02)
+
+  @nn.compact
+  def __call__(self, x_BLD: jax.Array, tokens: Embed, train: bool = False) -> jax.Array:
+    """`[batch, length, embed]` → `[batch, length, classes]`; `tokens` is not read."""
+    del tokens
+    init = self.weight_init
+    pooler = Dense((x_BLD.shape[-1],), ("embed", "mlp"), bias=True, weight_init=init, name="pooler")
+    out = Dense((self.classes,), ("mlp", "classes"), bias=True, weight_init=init, name="out")
+    x_BLD = Dropout(self.dropout)(self.activation(pooler(x_BLD)), train)
+    return _classes(out(x_BLD))
+
+
+class DenseClassHead(nn.Module):
+  """Logits of a text's classes, as RoBERTa's code has them: dropout, dense, tanh, dropout, dense.
+
+  Where they stand is told in `PooledClassHead`; no pre-training leaves weights for this one.
+  ELECTRA's has GELU.
+
+  Attributes:
+    classes: number of logits.
+    dropout: share of the states dropped, and of the first layer's outputs.
+    activation: after the first layer.
+    weight_init: initialiser of both layers.
+  """
+
+  classes: int
+  dropout: float = 0.0
+  activation: Callable[[jax.Array], jax.Array] = jnp.tanh
+  weight_init: Initializer = normal(0.02)
+
+  @nn.compact
+  def __call__(self, x_BLD: jax.Array, tokens: Embed, train: bool = False) -> jax.Array:
+    """`[batch, length, embed]` → `[batch, length, classes]`; `tokens` is not read."""
+    del tokens
+    init, drop = self.weight_init, Dropout(self.dropout)
+    dense = Dense((x_BLD.shape[-1],), ("embed", "mlp"), bias=True, weight_init=init, name="dense")
+    out = Dense((self.classes,), ("mlp", "classes"), bias=True, weight_init=init, name="out")
+    x_BLD = self.activation(dense(drop(x_BLD, train)))
+    return _classes(out(drop(x_BLD, train)))
+
+
+def _classes(x_BLC: jax.Array) -> jax.Array:
+  return constrain(x_BLC.astype(jnp.float32), "batch", "length", "classes")
 
 
 def _logits(x_BLV: jax.Array) -> jax.Array:

@@ -29,6 +29,8 @@ class Tokens:
     eos: feature → id that ends it, None where none is added.
     special: ids that stand for no text: padding, end, begin and unknown.
     word_starts: makes bool `[vocab_size]`: whether an id begins a word.
+    begin, end: ids that begin and end a text, whether or not a task adds them; None: there is none.
+    classes: how many values the task's `label` has; None: it has no label.
   """
 
   vocab_size: int
@@ -36,6 +38,9 @@ class Tokens:
   eos: Mapping[str, int | None]
   special: tuple[int, ...]
   word_starts: Callable[[], np.ndarray]
+  begin: int | None = None
+  end: int | None = None
+  classes: int | None = None
 
   def body(self, feature: str, tokens: np.ndarray) -> np.ndarray:
     """`tokens` without an end that the task has added."""
