@@ -57,7 +57,22 @@ class HuggingFace:
   def open(self, path: Path) -> Foreign:
     """See `Format.open`."""
     values = read_config(path)
-    family = family_of(values, str(path / CONFIG))
+    return self._as(path, values, family_of(values, str(path / CONFIG)))
+
+  def heads(self, path: Path) -> list[Foreign]:
+    """The checkpoint as each model of its type that mtm knows, whatever head its config names: to
+    take what there is of a base model, or the pooler of one that was saved for something else.
+
+    Raises:
+      UserError: mtm knows no model of its type, it is damaged, or cannot be honoured.
+    """
+    values = read_config(path)
+    kind = str(values.get("model_type"))
+    if kind not in published():
+      family_of(values, str(path / CONFIG))
+    return [self._as(path, values, family) for family in published()[kind]]
+
+  def _as(self, path: Path, values: Mapping[str, Any], family: Published) -> Foreign:
     config = Config(values, str(path / CONFIG))
     arguments = complete(family.build, family.arguments(config))
     config.finish()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,27 +13,43 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtm.errors import UserError
-from mtm.interop import Moments
+from mtm.families._names import Row
+from mtm.interop import Foreign, Moments, hf, tree
 from mtm.interop._base import shapes
 from mtm.programs import published
 from mtm.training import checkpoint
 from mtm.training.state import TrainState
 from mtm.training.trainer import Trainer
 
+Shapes = Mapping[str, tuple[int, ...]]
 
-def state(trainer: Trainer, path: str) -> tuple[TrainState, dict[str, Any]]:
+
+def state(
+  trainer: Trainer, path: str, fallback_to_scratch: str | None = None
+) -> tuple[TrainState, dict[str, Any]]:
   """The state to begin from, and the record of what came before.
 
   A checkpoint of ours gives optimizer state and step too, and so does one of T5X's where the
   optimizer is Adafactor. Any other gives parameters, to a new optimizer at step 0.
 
+  With `fallback_to_scratch` the checkpoint may be of another model: parameters that it does not
+  have, or has in another shape, begin afresh where they match, and what it has and this model has
+  not stays unread. Both are printed by name, and the optimizer and the step begin anew.
+
   Args:
     trainer: whose model and optimizer these are.
     path: a MODEL_DIR, one checkpoint of it, or the directory of another library's checkpoint.
+    fallback_to_scratch: a regular expression for the whole path of a parameter, such as `head/.*`;
+      None: the two models are the same.
 
   Raises:
     UserError: no checkpoint there, a damaged one, or one of another model or optimizer.
   """
+  if fallback_to_scratch is not None:
+    part = _part(path, shapes(trainer.model))
+    if part.missing or part.left:
+      _refuse_unmatched(part, fallback_to_scratch)
+      return _with_part(trainer, part)
   opened = published.open_foreign(path)
   if opened is None:
     if checkpoint.has_training_state(path):
@@ -120,5 +140,119 @@ def _refuse_another(opened: published.Opened, trainer: Trainer) -> None:
     if theirs.get(name) != ours.get(name):
       raise UserError(
         f"{opened.where} is of another model: {name} is {theirs.get(name, 'absent')} there and"
-        f" {ours.get(name, 'absent')} here; take the model of `mtm convert`, its model.gin"
+        f" {ours.get(name, 'absent')} here; take the model of `mtm convert`, its model.gin, or let"
+        " parameters begin afresh, FALLBACK_TO_SCRATCH='head/.*'"
       )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+  """What a model takes of a checkpoint; nothing is read yet.
+
+  Attributes:
+    where: the checkpoint.
+    taken: the shapes of its parameters that the model has too.
+    missing: the model's others.
+    left: parameters that the checkpoint has and the model has not.
+    unused: what nothing is taken from, as the checkpoint calls it.
+    sources: another library's checkpoint, and the rows of its table to read; none: it is ours.
+  """
+
+  where: str
+  taken: Shapes
+  missing: Collection[str]
+  left: Collection[str]
+  unused: Collection[str]
+  sources: Sequence[tuple[Foreign, Sequence[Row]]] = ()
+
+  def read(self, place: tree.Place) -> dict[str, Any]:
+    """The parameters taken, as a nested dict."""
+    found: dict[str, Any] = {}
+    for foreign, rows in self.sources:
+      like = {path: self.taken[path] for row in rows for path in row.ours}
+      read = tree.read(foreign.source, rows, like, place, (".*",))
+      for path, leaf in tree.flatten(read).items():
+        tree.put(found, path, leaf)
+    if not self.sources:
+      saved = _flat(checkpoint.shapes(self.where))
+      for path, values in checkpoint.parameters(self.where, saved):
+        if path in self.taken:
+          tree.put(found, path, place(path, values))
+    return found
+
+
+def _part(path: str, wanted: Shapes) -> _Part:
+  """What a model with these parameters takes of a checkpoint."""
+  if hf.FORMAT.found(Path(path)):
+    return _foreign_part(path, wanted, hf.FORMAT.heads(Path(path)))
+  opened = published.open_foreign(path)
+  if opened is not None and opened.foreign is not None:
+    return _foreign_part(path, wanted, [opened.foreign])
+  theirs = _flat(checkpoint.shapes(path))
+  taken = {name: shape for name, shape in theirs.items() if wanted.get(name) == shape}
+  left = theirs.keys() - taken
+  return _Part(path, taken, wanted.keys() - taken, left, left)
+
+
+def _foreign_part(path: str, wanted: Shapes, foreigns: Iterable[Foreign]) -> _Part:
+  """What is taken of another library's checkpoint, read as each of these models."""
+  taken: dict[str, tuple[int, ...]] = {}
+  used: set[str] = set()
+  sources, there, known, copies = [], [], set[str](), dict[str, str]()
+  for foreign in foreigns:
+    theirs, rows = shapes(foreign.model()), []
+    known, copies = known | foreign.source.names(), {**copies, **foreign.copies}
+    for row in foreign.rows:
+      repeats = theirs[row.ours[0]][0] if row.layered else 1
+      names = {name for repeat in range(repeats) for name in row.names(repeat)}
+      if not names <= known:
+        continue
+      there.append((row, names))
+      if all(name not in taken and wanted.get(name) == theirs[name] for name in row.ours):
+        rows.append(row)
+        taken |= {name: theirs[name] for name in row.ours}
+        used |= names
+    sources.append((foreign, rows))
+  left = {name for row, names in there if not names <= used for name in row.ours}
+  unused = {name for name in known - used if copies.get(name) not in used}
+  return _Part(path, taken, wanted.keys() - taken, left, unused, sources)
+
+
+def _refuse_unmatched(part: _Part, pattern: str) -> None:
+  """Raises UserError where models differ in more than the pattern says."""
+  try:
+    may = re.compile(pattern)
+  except re.error as error:
+    raise UserError(
+      f"FALLBACK_TO_SCRATCH = {pattern!r} is no regular expression ({error}): give one such as"
+      " 'head/.*'"
+    ) from error
+  for names, told in ((part.missing, "lacks"), (part.left, "has, and this model has not,")):
+    wrong = sorted(name for name in names if not may.fullmatch(name))
+    if wrong:
+      raise UserError(
+        f"{part.where} {told} {', '.join(wrong[:3])}, which FALLBACK_TO_SCRATCH = {pattern!r} does"
+        " not match: take the checkpoint's own model and sizes, or a wider expression"
+      )
+
+
+def _with_part(trainer: Trainer, part: _Part) -> tuple[TrainState, dict[str, Any]]:
+  fresh = trainer.create()
+  params = tree.flatten(fresh.params)
+  params |= tree.flatten(part.read(published.placed(trainer.abstract.params)))
+  whole: dict[str, Any] = {}
+  for name, leaf in params.items():
+    tree.put(whole, name, leaf)
+  if jax.process_index() == 0:
+    print(f"{part.where}: {len(part.taken)} of the model's {len(params)} parameters come from it")
+    print(f"begun afresh: {_listed(part.missing)}")
+    print(f"of the checkpoint unused: {_listed(part.unused)}")
+  return dataclasses.replace(fresh, params=whole), {"tokens": 0.0, "first_step": 0}
+
+
+def _listed(names: Collection[str]) -> str:
+  return f"{len(names)}: {', '.join(sorted(names))}" if names else "none"
+
+
+def _flat(params: Any) -> dict[str, tuple[int, ...]]:
+  return {name: tuple(leaf.shape) for name, leaf in tree.flatten(params).items()}

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mtm import axes
 from mtm.errors import UserError
 from mtm.types import Batch, Model, Params
 
@@ -23,7 +24,7 @@ class Reference:
   Attributes:
     name: who computed them.
     batch: what our model reads.
-    logits: `[batch, length, vocab]`.
+    logits: `[batch, length, vocab]`; of a classifier `[batch, classes]`.
   """
 
   name: str
@@ -42,8 +43,12 @@ class Agreement:
 
 def compare(model: Model, params: Params, reference: Reference) -> Agreement:
   """Runs the model on the reference's batch, where its decoder (or only) side is no padding."""
-  ours = np.asarray(jax.jit(model.apply)(params, dict(reference.batch)).logits)
-  if ours.shape != reference.logits.shape:
+  with axes.use(None):  # on one device, however many there are
+    ours = np.asarray(jax.jit(model.apply)(params, dict(reference.batch)).logits)
+  theirs = reference.logits
+  if theirs.ndim == 2:  # a classifier's, of whole texts: ours stand at their first tokens
+    ours, theirs = ours[:, :1], theirs[:, None]
+  if ours.shape != theirs.shape:
     raise UserError(
       f"the reference's logits are {reference.logits.shape} and the model's {ours.shape}: it is of"
       " another model or batch"
@@ -53,7 +58,8 @@ def compare(model: Model, params: Params, reference: Reference) -> Agreement:
   real = np.ones(ours.shape[:2], bool) if segments is None else np.asarray(segments) > 0
   weights = reference.batch.get("decoder_loss_weights")
   real = real if weights is None else real & (np.asarray(weights) > 0)
-  a, b = ours[real], reference.logits[real].astype(np.float32)
+  real = real[:, : ours.shape[1]]
+  a, b = ours[real], theirs[real].astype(np.float32)
   return Agreement(float(np.abs(a - b).max()), float(np.mean(a.argmax(-1) == b.argmax(-1))))
 
 

@@ -20,6 +20,11 @@ T5 = ("families/t5_1_1/base.gin",)
 RUNS = {
   "pretrain": ("mtm.train:train", T5, TRAIN),
   "finetune": ("mtm.train:train", T5, (*TRAIN, "INITIAL_CHECKPOINT_PATH='before'")),
+  "classify": (
+    "mtm.train:train",
+    ("families/bert/base.gin", "classifiers/bert.gin"),
+    (*TRAIN[:1], "TASK_FEATURE_LENGTHS={'inputs': 128}", *TRAIN[2:], "INITIAL_CHECKPOINT_PATH='b'"),
+  ),
   "quickstart": ("mtm.train:train", (), ()),
   "eval": (
     "mtm.eval:evaluate",
@@ -69,6 +74,20 @@ def test_every_family_file_makes_a_pretraining_run(name):
     getattr(importlib.import_module(module), function), ["runs/pretrain.gin", name], bindings
   )
   assert loaded.value("MODEL").vocab_size > 0
+
+
+CLASSIFIERS = sorted(path.stem for path in (ROOT / "classifiers").glob("*.gin"))
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_classifier_file_makes_a_classifier(name):
+  root, _, bindings = RUNS["classify"]
+  module, _, function = root.partition(":")
+  files = ["runs/classify.gin", f"families/{name}/base.gin", f"classifiers/{name}.gin"]
+  loaded = config.load(
+    getattr(importlib.import_module(module), function), files, (*bindings, "CLASSES=3")
+  )
+  assert loaded.value("MODEL").module.head.classes == loaded.value("OBJECTIVE").classes == 3
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtm.parts.heads import DenseHead, MaskedHead, PairHead, TiedHead, TokenClassHead
+from mtm.parts.heads import (
+  DenseClassHead,
+  DenseHead,
+  MaskedHead,
+  PairHead,
+  PooledClassHead,
+  TiedHead,
+  TokenClassHead,
+)
 from mtm.parts.linear import Embed
 from mtm.parts.norm import LayerNorm
 from tests.contracts.discovered import parameters
@@ -92,3 +100,35 @@ def test_pair_head_is_bert_s() -> None:
   h = np.tanh(X[:, 0] @ p["pooler"]["kernel"] + p["pooler"]["bias"])
   wanted = h @ p["relation"]["kernel"] + p["relation"]["bias"]
   np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_pooled_class_head_is_bert_s() -> None:
+  params, logits = run(PooledClassHead(3, dropout=0.5))
+  p = params["head"]
+  h = np.tanh(X @ p["pooler"]["kernel"] + p["pooler"]["bias"])
+  wanted = h @ p["out"]["kernel"] + p["out"]["bias"]
+  np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-5)
+  assert "tokens" not in params, "the table is not read"
+
+
+def test_dense_class_head_is_roberta_s() -> None:
+  params, logits = run(DenseClassHead(3, dropout=0.5, activation=jax.nn.relu))
+  p = params["head"]
+  h = np.maximum(X @ p["dense"]["kernel"] + p["dense"]["bias"], 0)
+  wanted = h @ p["out"]["kernel"] + p["out"]["bias"]
+  np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", [PooledClassHead(3, dropout=0.5), DenseClassHead(3, dropout=0.5)])
+def test_class_heads_drop_in_training_only(head: nn.Module) -> None:
+  params, still = run(head)
+  module = Headed(Embed(11, 8), head)
+
+  def drawn(seed: int) -> Any:
+    rngs = {"dropout": jax.random.key(seed)}
+    call = lambda m, x: m.head(x, m.tokens, True)  # noqa: E731
+    return module.apply({"params": params}, X, method=call, rngs=rngs)
+
+  np.testing.assert_array_equal(drawn(0), drawn(0))
+  assert np.abs(drawn(0) - drawn(1)).max() > 1e-2
+  assert np.abs(drawn(0) - still).max() > 1e-2

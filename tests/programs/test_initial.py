@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from mtm.errors import UserError
+from mtm.families.classifier import bert_classifier
 from mtm.families.t5 import t5
+from mtm.interop import hf, tree
+from mtm.interop.safetensors import ONE
+from mtm.objectives.classification import Classification
 from mtm.objectives.seq2seq import Seq2Seq
 from mtm.programs import initial, published
 from mtm.sharding.mesh import mesh
@@ -18,7 +25,8 @@ from mtm.sharding.plan import Plan
 from mtm.training.optimizers.adafactor import adafactor
 from mtm.training.optimizers.adamw import adamw
 from mtm.training.trainer import Trainer
-from tests.families import t5x_names
+from tests.contracts.discovered import batch_for
+from tests.families import recorded, t5x_names
 
 
 @pytest.fixture(params=["t5_1_1", "t5_tied"])
@@ -75,3 +83,101 @@ def test_another_model_is_refused(case: Any) -> None:
   run = trainer(batch, adafactor(1e-2), name == "t5_tied", decoder_layers=1)
   with pytest.raises(UserError, match="is of another model: decoder/stack/period_0"):
     initial.state(run, str(t5x_names.checkpoint("native", name)))
+
+
+BATCH = batch_for(bert_classifier(1, 12, 3, 37, 3, max_length=24, mlp=20))
+BATCH["encoder_target_tokens"] %= 3
+POOLER = "bert.pooler.dense.weight"
+
+
+def classifying(layers: int = 1, classes: int = 3) -> Trainer:
+  """A trainer of a classifier with the sizes of the recorded `bert_pairs`."""
+  model = bert_classifier(layers, 12, 3, 37, classes, max_length=24, mlp=20, token_types=3)
+  shapes = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in BATCH.items()}
+  plan = Plan(mesh(devices=jax.devices()[:1]))
+  return Trainer(model, Classification(classes=classes), adamw(1e-3), plan, shapes)
+
+
+def as_another(
+  folder: Path, architecture: str, rename: Callable[[str], str | None] = str
+) -> tuple[str, dict[str, np.ndarray]]:
+  """The recorded `bert_pairs` under another class, with other names or fewer tensors."""
+  recorded.directory("bert_pairs", folder)
+  config = json.loads((folder / hf.CONFIG).read_text())
+  (folder / hf.CONFIG).write_text(json.dumps({**config, "architectures": [architecture]}))
+  tensors = load_file(folder / ONE)
+  named = {name: x for old, x in tensors.items() if (name := rename(old)) is not None}
+  save_file(named, folder / ONE)
+  return str(folder), tensors
+
+
+def test_a_masked_model_gives_a_classifier_all_but_its_last_layer_and_says_so(
+  tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  path, tensors = as_another(tmp_path / "theirs", "BertForMaskedLM")
+  run = classifying()
+  state, record = initial.state(run, path, "head/.*")
+  params = tree.flatten(state.params)
+  np.testing.assert_array_equal(params["head/pooler/kernel"], tensors[POOLER].T)
+  table = tensors["bert.embeddings.word_embeddings.weight"]
+  np.testing.assert_array_equal(params["tokens/embedding"], table)
+  fresh = tree.flatten(run.create().params)
+  np.testing.assert_array_equal(params["head/out/kernel"], fresh["head/out/kernel"])
+  assert int(state.step) == 0 and record == {"tokens": 0.0, "first_step": 0}
+  said = capsys.readouterr().out
+  assert f"{len(fresh) - 2} of the model's {len(fresh)} parameters come from it" in said
+  assert "begun afresh: 2: head/out/bias, head/out/kernel\n" in said
+  (unused,) = (line for line in said.splitlines() if line.startswith("of the checkpoint unused"))
+  assert "cls.predictions.transform.dense.weight" in unused and "cls.seq_relationship" in unused
+  assert "bert." not in unused, "all of the encoder is read, and the tied head is its table"
+  state, sums = run.train_step(state, run.plan.put_batch(BATCH))
+  assert np.isfinite(sums.loss)
+
+
+def test_a_base_model_gives_its_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+  def bare(name: str) -> str | None:
+    base = name.startswith("bert.") and not name.startswith("bert.pooler")
+    return name.removeprefix("bert.") if base else None
+
+  path, tensors = as_another(tmp_path / "theirs", "BertModel", bare)
+  state, _ = initial.state(classifying(), path, "head/.*")
+  query = tensors["bert.encoder.layer.0.attention.self.query.weight"]
+  ours = tree.flatten(state.params)["encoder/stack/period_0/mixer/query/kernel"]
+  np.testing.assert_array_equal(np.asarray(ours)[0].reshape(12, 12), query.T)
+  said = capsys.readouterr().out
+  assert "begun afresh: 4: head/out/bias, head/out/kernel, head/pooler/bias" in said
+  assert "of the checkpoint unused: none" in said
+
+
+def test_a_model_of_ours_gives_what_fits(
+  tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  path, tensors = as_another(tmp_path / "theirs", "BertForMaskedLM")
+  opened = published.open_checkpoint(path)
+  params = opened.read(opened.model(), Plan(mesh(devices=jax.devices()[:1])))
+  published.write(opened, params, "mtm", tmp_path / "ours")
+  state, _ = initial.state(classifying(), str(tmp_path / "ours"), "head/.*")
+  table = tensors["bert.embeddings.word_embeddings.weight"]
+  np.testing.assert_array_equal(tree.flatten(state.params)["tokens/embedding"], table)
+  said = capsys.readouterr().out
+  assert "begun afresh: 4: head/out/bias" in said
+  assert "unused: 5: head/bias, head/dense/bias, head/dense/kernel, head/norm/bias" in said
+
+
+def test_nothing_begins_afresh_unasked(tmp_path: Path) -> None:
+  path, _ = as_another(tmp_path / "theirs", "BertForMaskedLM")
+  with pytest.raises(UserError, match=r"another model: head/.* FALLBACK_TO_SCRATCH='head/\.\*'"):
+    initial.state(classifying(), path)
+  with pytest.raises(UserError, match=r"has, and this model has not, head/bias, .*head/out"):
+    initial.state(classifying(), path, "head/out/.*")
+  with pytest.raises(UserError, match=r"lacks encoder/stack/period_0/\S+, .* a wider expression"):
+    initial.state(classifying(layers=2), path, "head/.*")
+  with pytest.raises(UserError, match=r"'head/\(' is no regular expression"):
+    initial.state(classifying(), path, "head/(")
+
+
+def test_what_is_of_the_same_model_goes_on_as_ever(case: Any) -> None:
+  name, _, batch = case
+  run = trainer(batch, adafactor(1e-2), name == "t5_tied")
+  state, _ = initial.state(run, str(t5x_names.checkpoint("native", name)), "head/.*")
+  assert int(state.step) == 3

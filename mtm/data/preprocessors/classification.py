@@ -63,7 +63,7 @@ class Classification(Preprocessor):
     targets, weights = np.zeros_like(ids), np.zeros_like(ids)
     targets[0], weights[0] = example["label"][0], 1
     types = np.zeros_like(ids)
-    types[sum(map(len, first)) :] = 1
+    types[sum(len(part) for part in first) :] = 1
     return [(ids, targets, weights, types)[: len(self.layout.columns)]]
 
   def _begin_and_end(self, tokens: Tokens) -> tuple[int, int]:
