@@ -42,6 +42,7 @@ def train(
   eval_data: Dataset | None = None,
   initial_checkpoint: str | None = None,
   seed: int = 0,
+  fallback_to_scratch: str | None = None,
   eval_period: int = 1000,
   checkpoint_period: int = 1000,
   keep_checkpoints: int | None = 3,
@@ -64,6 +65,7 @@ def train(
     initial_checkpoint: a MODEL_DIR or checkpoint, also of another library, that a new run begins
       from, see `mtm.programs.initial`.
     seed: decides initial parameters and dropout, the same on every mesh.
+    fallback_to_scratch: parameters that may begin afresh where that checkpoint is of another model.
     eval_period, checkpoint_period, log_period: steps between two of each.
     keep_checkpoints: how many of the newest; None: all.
     microbatches, loss_scale, normalizer: see `mtm.training.step.train_step`.
@@ -85,7 +87,7 @@ def train(
     model, objective, optimizer, plan, shapes, seed, microbatches, normalizer, loss_scale
   )
   checkpoints = checkpoint.Checkpoints(home, keep_checkpoints)
-  state, record = _begin(trainer, checkpoints, initial_checkpoint)
+  state, record = _begin(trainer, checkpoints, initial_checkpoint, fallback_to_scratch)
   if "data" in record:
     batches.restore(record["data"])
   step = int(state.step)
@@ -122,14 +124,14 @@ def train(
 
 
 def _begin(
-  trainer: Trainer, checkpoints: checkpoint.Checkpoints, initial: str | None
+  trainer: Trainer, checkpoints: checkpoint.Checkpoints, initial: str | None, fresh: str | None
 ) -> tuple[TrainState, dict[str, Any]]:
   """The state to go on from and its record: this run's newest, the initial one's, or a new one."""
   newest = checkpoints.latest()
   if newest is not None:
     return checkpoints.restore(newest, trainer.abstract)
   if initial is not None:
-    return from_initial(trainer, initial)
+    return from_initial(trainer, initial, fresh)
   return trainer.create(), {}
 
 
