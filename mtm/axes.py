@@ -22,7 +22,7 @@ import contextlib
 import contextvars
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -139,3 +139,41 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
       " (see mtm.sharding.plan), or `with axes.use(None):` for a program on one device"
     )
   return x
+
+
+def platform() -> str:
+  """What the program is compiled for, `cpu`, `gpu` or `tpu`: that of the active layout's mesh, so
+  that a program can be compiled for devices that are elsewhere; else JAX's default."""
+  layout = _LAYOUT.get()
+  if isinstance(layout, Layout):
+    return layout.mesh.devices.flat[0].platform
+  return jax.default_backend()
+
+
+def local(
+  function: Callable[..., jax.Array],
+  arrays: Sequence[jax.Array],
+  names: Sequence[tuple[str | None, ...]],
+  out: tuple[str | None, ...],
+) -> jax.Array:
+  """`function(*arrays)`, run by each device on its own part: for kernels that XLA cannot cut.
+
+  Args:
+    function: gives the same for a part as for the whole.
+    arrays: what it takes.
+    names: the logical axes of each array, one a dimension; None: every device has it whole.
+    out: the logical axes of what it gives.
+
+  Raises:
+    LayoutError: see `Layout.sharding`.
+  """
+  layout = _LAYOUT.get()
+  if not isinstance(layout, Layout):
+    return function(*arrays)
+  specs = [layout.sharding(n, x.shape).spec for n, x in zip(names, arrays, strict=True)]
+  whole = jax.eval_shape(function, *arrays)
+  spec = layout.sharding(out, whole.shape).spec
+  mapped = jax.shard_map(
+    function, mesh=layout.mesh, in_specs=tuple(specs), out_specs=spec, check_vma=False
+  )
+  return mapped(*arrays)

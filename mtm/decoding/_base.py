@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -45,7 +46,7 @@ class View:
 
   def ends(self, ids: jax.Array) -> jax.Array:
     """Which of these ids end a hypothesis, bool of their shape."""
-    return jnp.any(ids[..., None] == jnp.array(self.endings, ids.dtype), axis=-1)
+    return functools.reduce(jnp.logical_or, [ids == ending for ending in self.endings])
 
   @property
   def log_probs(self) -> jax.Array:

@@ -11,13 +11,17 @@ import jax.numpy as jnp
 from mtm.axes import constrain
 from mtm.errors import UserError
 from mtm.parts import cache as kv
+from mtm.parts import sparse_cache
 from mtm.parts.bias import Bias, of_position
 from mtm.parts.context import Aux, Context
 from mtm.parts.kernels import Kernel, prepare
 from mtm.parts.linear import Dense, Initializer
 from mtm.parts.patterns._algebra import Pattern
+from mtm.parts.patterns._lifetimes import lifetimes
 from mtm.parts.patterns.full import Full
 from mtm.parts.positions._base import Position
+
+_WORTH = 0.75  # of all slots: with more, writing them in one piece is faster than saving some
 
 
 class Attention(nn.Module):
@@ -29,7 +33,7 @@ class Attention(nn.Module):
     kv_heads: key and value heads, a divisor of `heads`; None: as many as `heads`.
     pattern: who sees whom.
     position: rotates queries and keys, and adds a bias of this layer's own; None for neither.
-    kernel: the attention engine; None: the best one that supports the call.
+    kernel: the attention engine or its name; None: the cheapest one that supports the call.
     scale: what scores are multiplied by; None: 1 / √head_dim (T5 has 1).
     bias: whether the projections have biases, or the names of those that have one, of `query`,
       `key`, `value` and `out` (GPT-Neo has `out` alone).
@@ -43,7 +47,7 @@ class Attention(nn.Module):
   kv_heads: int | None = None
   pattern: Pattern = Full()
   position: Position | None = None
-  kernel: Kernel | None = None
+  kernel: Kernel | str | None = None
   scale: float | None = None
   bias: bool | tuple[str, ...] = False
   dropout: float = 0.0
@@ -65,10 +69,11 @@ class Attention(nn.Module):
     places, cache, segments = None, None, context.segments
     labels = {name: (label, label) for name, label in context.labels.items()}
     if context.slots is not None:
-      cache = kv.write(context.cache, k_BSGK, v_BSGK, context.slots.start)
-      k_BSGK, v_BSGK = cache.rows()
-      places = context.positions, context.slots.positions
-      segments, labels = None, _padded(labels, k_BSGK.shape[1])
+      segments = None
+      cache, k_all, v_all, k_place = context.cache.store(k_BSGK, v_BSGK, context.slots)
+      if not context.slots.fresh:
+        k_BSGK, v_BSGK, places = k_all, v_all, (context.positions, k_place)
+        labels = _padded(labels, k_BSGK.shape[1])
     engine, request = prepare(
       q_BLHK,
       k_BSGK,
@@ -86,9 +91,12 @@ class Attention(nn.Module):
 
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> kv.KeyValue:
-    """A cache for `length` tokens."""
+    """A cache for `length` tokens, or for as many as the pattern can still see."""
     del source_length
-    return kv.empty(batch, length, self.kv_heads or self.heads, self.head_dim, dtype)
+    heads, lives = self.kv_heads or self.heads, lifetimes(self.pattern, length)
+    if lives is None or lives.slots > _WORTH * length:
+      return kv.empty(batch, length, heads, self.head_dim, dtype)
+    return sparse_cache.empty(batch, lives, heads, self.head_dim, dtype)
 
 
 class CrossAttention(nn.Module):
@@ -99,7 +107,7 @@ class CrossAttention(nn.Module):
 
   heads: int
   head_dim: int
-  kernel: Kernel | None = None
+  kernel: Kernel | str | None = None
   scale: float | None = None
   bias: bool | tuple[str, ...] = False
   dropout: float = 0.0
@@ -192,9 +200,12 @@ def _total_bias(
 ) -> Bias | None:
   """The stack's shared bias plus this layer's own."""
   own = None if position is None else of_position(position, places, length)
-  if own is None or context.bias is None:
-    return context.bias if own is None else own
-  return context.bias + own
+  shared = context.bias
+  if shared is not None and places is not None and places[1] is not context.slots.positions:
+    shared = shared.elsewhere()  # this layer's cache has slots of its own
+  if own is None or shared is None:
+    return shared if own is None else own
+  return shared + own
 
 
 def _padded(labels: dict[str, tuple[jax.Array, jax.Array]], slots: int):

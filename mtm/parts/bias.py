@@ -85,6 +85,10 @@ class Bias:
       terms.extend(rule(q_place, k_place) for rule in self.rules)
     return sum(terms[1:], start=terms[0])
 
+  def elsewhere(self) -> Bias:
+    """The same at other places than those that `made` is for."""
+    return dataclasses.replace(self, made=None)
+
   def of_heads(self, heads: np.ndarray) -> Bias:
     """The same for some of the heads, int `[n]`."""
 

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from mtm.parts.context import Slots
+
 
 class KeyValue(NamedTuple):
   """Keys and values of one layer, `[batch, kv_heads, slots, head_dim]` each.
@@ -29,6 +31,14 @@ class KeyValue(NamedTuple):
   def of(cls, k: jax.Array, v: jax.Array) -> KeyValue:
     """From keys and values `[batch, slots, kv_heads, head_dim]`."""
     return cls(_in_order(jnp.swapaxes(k, 1, 2)), _in_order(jnp.swapaxes(v, 1, 2)))
+
+  def store(
+    self, k: jax.Array, v: jax.Array, slots: Slots
+  ) -> tuple[KeyValue, jax.Array, jax.Array, jax.Array]:
+    """Adds keys and values `[batch, length, kv_heads, head_dim]` of the next tokens. Returns the new
+    cache, its keys and values as `rows` does, and their positions `[1 or batch, slots]`."""
+    new = write(self, k, v, slots.start)
+    return new, *new.rows(), slots.positions
 
   def rows(self) -> tuple[jax.Array, jax.Array]:
     """Keys and values `[batch, slots, kv_heads, head_dim]`, as kernels take them."""

@@ -35,16 +35,21 @@ class Source:
   segments: jax.Array
 
 
-class Slots(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Slots:
   """Where in the cache the tokens go, and what stands there, the same for every layer.
 
   Attributes:
     start: the slot of the first token, an int32 scalar; the others follow.
     positions: `[1 or batch, slots]` int32, the position of each slot's token once it is written.
+    fresh: whether the tokens are known to be the first of their sequences, at positions 0, 1, 2, ...
+      with padding behind them: they then see each other as without a cache.
   """
 
   start: jax.Array
   positions: jax.Array
+  fresh: bool = dataclasses.field(default=False, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass

@@ -21,7 +21,7 @@ from mtm.parts.context import Aux, Context, Slots, Source
 from mtm.parts.dropout import Dropout
 from mtm.parts.linear import Dense, Embed
 from mtm.parts.positions._base import Position
-from mtm.parts.stack import NormFactory, Stack
+from mtm.parts.stack import Layers, NormFactory
 from mtm.types import Axes, Batch, Cache, Output, Params
 
 PLACES = ("decoder_positions", "decoder_cache_start", "decoder_cache_positions")  # for a cache
@@ -45,7 +45,7 @@ class Tower(nn.Module):
       None: they have one width.
   """
 
-  stack: Stack
+  stack: Layers
   position: Position = dataclasses.field(default_factory=Position)
   embed_norm: NormFactory | None = None
   final_norm: NormFactory | None = None
@@ -92,7 +92,7 @@ class Tower(nn.Module):
   def _bias(self, context: Context) -> Bias | None:
     """Places are row indices (a packed row has one scale), or in decoding the positions."""
     places = None
-    if context.slots is not None:
+    if context.slots is not None and not context.slots.fresh:
       places = context.positions, context.slots.positions
     return of_position(self.position, places, context.positions.shape[1])
 
@@ -242,7 +242,7 @@ class Model:
       cache: from `empty_cache` or an earlier call; the output's goes into the next. The batch then
         says where the decoder's tokens stand in their sequences, `decoder_positions` `[batch,
         length]`; in which slot of the cache the first of them goes, `decoder_cache_start`, an int32
-        scalar; and the position of each slot's token, `decoder_cache_positions` `[1 or batch,
+        scalar, or the number 0 where they are the first of their sequences; and the position of each slot's token, `decoder_cache_positions` `[1 or batch,
         slots]`, beyond all others where a slot holds padding or nothing yet.
 
     Raises:
@@ -313,7 +313,8 @@ def _context(batch: Batch, side: str, train: bool, padding: bool = False) -> Con
   start = batch.get(f"{side}_cache_start")
   slots = None
   if start is not None:
-    slots = Slots(jnp.asarray(start), jnp.asarray(batch[f"{side}_cache_positions"]))
+    fresh = isinstance(start, int) and start == 0  # known now, not when the program runs
+    slots = Slots(jnp.int32(start), jnp.asarray(batch[f"{side}_cache_positions"]), fresh)
   return Context(jnp.asarray(positions), segments, labels, slots=slots, train=train)
 
 

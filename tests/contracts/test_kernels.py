@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtm.errors import UserError
-from mtm.parts.kernels import Kernel, Request, _choose, prepare
+from mtm.parts.kernels import Kernel, Request, _choose, attend
 from mtm.parts.kernels.reference import Reference
 from mtm.parts.patterns import Pattern
 from mtm.parts.patterns._algebra import visible
@@ -25,12 +25,6 @@ KERNELS = examples("mtm.parts.kernels")
 B, L, S, H, G, K = 2, 8, 8, 4, 2, 8
 
 
-def attend(q: Any, k: Any, v: Any, pattern: Pattern, **fields: Any) -> jax.Array:
-  """The attention of `prepare`'s arguments."""
-  engine, request = prepare(q, k, v, pattern, **fields)
-  return engine(request)
-
-
 @dataclasses.dataclass(frozen=True)
 class Truth:
   """Softmax attention and its gradient in float64, one loop a head."""
@@ -38,16 +32,16 @@ class Truth:
   q: np.ndarray
   k: np.ndarray
   v: np.ndarray
-  seen: np.ndarray  # [B, L, S]
+  seen: np.ndarray  # [B, H, L, S]
   bias: np.ndarray  # [B, H, L, S]
   scale: float
 
   def _probabilities(self, b: int, h: int) -> np.ndarray:
     g = h // (self.q.shape[2] // self.k.shape[2])
     s = self.scale * self.q[b, :, h] @ self.k[b, :, g].T + self.bias[b, h]
-    s = np.where(self.seen[b], s, -np.inf)
+    s = np.where(self.seen[b, h], s, -np.inf)
     top = np.max(s, axis=-1, keepdims=True)
-    e = np.where(self.seen[b], np.exp(s - np.where(np.isfinite(top), top, 0)), 0)
+    e = np.where(self.seen[b, h], np.exp(s - np.where(np.isfinite(top), top, 0)), 0)
     return e / np.maximum(e.sum(-1, keepdims=True), 1e-300)
 
   def out(self) -> np.ndarray:
@@ -92,10 +86,12 @@ def compare(kernel: Kernel, pattern: Pattern, x: dict[str, np.ndarray], **extra:
   """Value and gradients equal the truth, or the kernel refuses with a reason."""
   places = extra.get("positions") or (jnp.arange(L), jnp.arange(x["k"].shape[1]))
   labels = dict(extra.get("labels") or {})
-  seen = np.broadcast_to(visible(pattern, *places, labels), (B, L, x["k"].shape[1]))
+  heads = pattern.by_head or (pattern,) * H
+  shape = (B, L, x["k"].shape[1])
+  seen = np.stack([np.broadcast_to(visible(p, *places, labels), shape) for p in heads], axis=1)
   if "segment_ids" in extra:
     of_q, of_k = (np.asarray(s) for s in extra["segment_ids"])
-    seen = seen & (of_q[:, :, None] == of_k[:, None, :]) & (of_k[:, None, :] > 0)
+    seen = seen & ((of_q[:, :, None] == of_k[:, None, :]) & (of_k[:, None, :] > 0))[:, None]
   bias = x["bias"] if "bias" in extra else np.zeros_like(x["bias"])
   scale = extra.get("scale") or K**-0.5
   truth = Truth(*(np.float64(x[n]) for n in "qkv"), seen, np.float64(bias), scale)
@@ -195,7 +191,7 @@ def test_bfloat16_comes_out_as_bfloat16_near_the_truth(kernel: Kernel) -> None:
   x = {n: jnp.asarray(a, jnp.bfloat16) for n, a in arrays().items()}
   out = attend(x["q"], x["k"], x["v"], Causal(), kernel=kernel)
   assert out.dtype == jnp.bfloat16
-  seen = np.tril(np.ones((L, S), bool))[None].repeat(B, 0)
+  seen = np.broadcast_to(np.tril(np.ones((L, S), bool)), (B, H, L, S))
   as64 = [np.asarray(x[n], np.float64) for n in "qkv"]
   truth = Truth(*as64, seen, np.zeros((B, H, L, S)), K**-0.5)
   # bfloat16 keeps 8 bits: probabilities and outputs are each rounded by up to 2⁻⁸.
@@ -204,12 +200,13 @@ def test_bfloat16_comes_out_as_bfloat16_near_the_truth(kernel: Kernel) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Picky:
-  """A kernel that can only do one head, and answers 7."""
-
-  rank: int = 100
+  """A kernel that can only do one head, cheaply, and answers 7."""
 
   def supports(self, request: Request) -> str | None:
     return "only one head" if request.q.shape[2] > 1 else None
+
+  def cost(self, request: Request) -> float:
+    return 0.0
 
   def __call__(self, request: Request) -> jax.Array:
     return jnp.full_like(request.q, 7.0)
@@ -221,13 +218,23 @@ def test_a_kernel_that_cannot_honour_a_call_says_why() -> None:
     attend(x["q"], x["k"], x["v"], Full(), kernel=Picky())
 
 
-def test_the_highest_rank_that_supports_the_call_is_taken(monkeypatch: Any) -> None:
-  found = [types.SimpleNamespace(EXAMPLES=[Reference(), Picky()])]
+def test_the_cheapest_that_supports_the_call_is_taken(monkeypatch: Any) -> None:
+  of = lambda *kernels: types.SimpleNamespace(EXAMPLES=list(kernels), __name__=str(kernels[0]))  # noqa: E731
+  found = [of(Reference()), of(Picky())]
   monkeypatch.setattr(_choose, "modules", lambda package: found)
   x = arrays()
   one = attend(x["q"][:, :, :1], x["k"][:, :, :1], x["v"][:, :, :1], Full())
   assert (one == 7).all()
   assert not (attend(x["q"], x["k"], x["v"], Full()) == 7).any()
+
+
+def test_a_kernel_goes_by_the_name_of_its_module() -> None:
+  x = arrays()
+  arguments = x["q"], x["k"], x["v"], Causal()
+  by_name = attend(*arguments, kernel="reference")
+  np.testing.assert_array_equal(by_name, attend(*arguments, kernel=Reference()))
+  with pytest.raises(UserError, match="no attention kernel 'flash'; there are auto, blocks"):
+    attend(*arguments, kernel="flash")
 
 
 def test_heads_that_no_key_head_divides_are_refused() -> None:

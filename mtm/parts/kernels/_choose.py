@@ -55,7 +55,7 @@ class Request:
 
 class Kernel(Protocol):
   """An engine. A module of this package ends with `EXAMPLES`, its kernels; the first of them goes
-  by the module's name."""
+  by the module's name and is a candidate for "auto"."""
 
   def supports(self, request: Request) -> str | None:
     """None if this engine honours every part of the request, else the reason why not."""
@@ -149,18 +149,20 @@ def prepare(
 
 def named(name: str) -> Kernel | None:
   """The engine of that name; None for "auto". Raises UserError if there is none."""
-  found = {m.__name__.rpartition(".")[2]: m.EXAMPLES[0] for m in modules(__package__)}
-  found["auto"] = None
+  found = {"auto": None, **_engines()}
   if name not in found:
     raise UserError(f"no attention kernel {name!r}; there are {', '.join(sorted(found))}")
   return found[name]
 
 
+def _engines() -> dict[str, Kernel]:
+  return {m.__name__.rpartition(".")[2]: m.EXAMPLES[0] for m in modules(__package__)}
+
+
 def _able(kernel: Kernel | None, request: Request) -> Kernel:
   """`kernel`, or the cheapest that supports the request. Raises UserError if it does not."""
   if kernel is None:
-    every = [kernel for module in modules(__package__) for kernel in module.EXAMPLES]
-    able = [kernel for kernel in every if kernel.supports(request) is None]
+    able = [kernel for kernel in _engines().values() if kernel.supports(request) is None]
     return min(able, key=lambda kernel: kernel.cost(request))  # `reference` supports every request
   reason = kernel.supports(request)
   if reason is not None:
@@ -184,7 +186,8 @@ def _by_head(kernel: Kernel | None, request: Request) -> jax.Array:
       v=request.v[:, :, own // shared],
       pattern=pattern,
       bias=None if request.bias is None else request.bias.of_heads(own),
-      dropout=request.dropout and (jax.random.fold_in(request.dropout[0], index), request.dropout[1]),
+      dropout=request.dropout
+      and (jax.random.fold_in(request.dropout[0], index), request.dropout[1]),
     )
     out = out.at[:, :, own].set(_able(kernel, part)(part))
   return out

@@ -44,7 +44,9 @@ class Blocks:
     if not request.aligned:
       return "queries and keys must stand at 0, 1, 2, ..."
     if request.bias is not None and request.bias.array is not None:
-      return "a bias given as an array has a value for every pair: give it as a rule (mtm.parts.bias)"
+      return (
+        "a bias given as an array has a value for every pair: give it as a rule (mtm.parts.bias)"
+      )
     return None
 
   def cost(self, request: Request) -> float:
@@ -256,7 +258,9 @@ def _in_order(plan: _Plan, parts: list[jax.Array], shape: tuple[int, ...]) -> ja
   joined = [jnp.moveaxis(x, 0, 2).reshape(*shape[:2], -1, *shape[3:]) for x in parts]
   place = plan.schedule.place
   if (place == sum(x.shape[2] for x in joined)).any():
-    joined.append(jnp.zeros((*shape[:2], 1, *shape[3:]), joined[0].dtype if joined else jnp.float32))
+    joined.append(
+      jnp.zeros((*shape[:2], 1, *shape[3:]), joined[0].dtype if joined else jnp.float32)
+    )
   return jnp.concatenate(joined, axis=2)[:, :, place]
 
 
@@ -295,4 +299,4 @@ def _padded(x: jax.Array, block: int) -> jax.Array:
   return jnp.pad(x, [(0, 0), (0, -x.shape[1] % block)] + [(0, 0)] * (x.ndim - 2))
 
 
-EXAMPLES = [Blocks()]
+EXAMPLES = [Blocks(), Blocks(block=4, scores=256)]

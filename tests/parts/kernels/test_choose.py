@@ -19,10 +19,11 @@ from mtm.parts.patterns.segment import SameSegment
 class Recorder:
   """A kernel that supports everything."""
 
-  rank: int = 0
-
   def supports(self, request: Request) -> str | None:
     return None
+
+  def cost(self, request: Request) -> float:
+    return 0.0
 
   def __call__(self, request: Request) -> jax.Array:
     return request.q
