@@ -19,12 +19,13 @@ class Sinusoidal(Position):
   interleaved: bool = True
 
   def embed(self, x, positions):
-    half = x.shape[-1] // 2
-    frequency = self.base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    width = x.shape[-1]
+    pairs = (width + 1) // 2  # of an odd width the last sine has no cosine
+    frequency = self.base ** (-2 * jnp.arange(pairs, dtype=jnp.float32) / width)
     angle = positions[..., None].astype(jnp.float32) * frequency[None, None]
     join = jnp.stack if self.interleaved else jnp.concatenate
     waves = join([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-    waves = waves.reshape(*positions.shape, x.shape[-1])
+    waves = waves.reshape(*positions.shape, -1)[..., :width]
     return x + waves.astype(x.dtype)
 
 

@@ -77,6 +77,17 @@ def test_sinusoidal_is_its_formula() -> None:
                                  rtol=1e-5, atol=1e-6)  # fmt: skip
 
 
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_the_last_sine_of_an_odd_width_has_no_cosine(interleaved: bool) -> None:
+  sinusoidal = Sinusoidal(interleaved=interleaved)
+  y = sinusoidal.apply({}, jnp.zeros((1, 1, 5)), jnp.array([[3]]), method="embed")[0, 0]
+  angles = [3 / 10_000 ** (2 * i / 5) for i in range(3)]
+  sines, cosines = [math.sin(a) for a in angles], [math.cos(a) for a in angles[:2]]
+  order = [0, 3, 1, 4, 2] if interleaved else range(5)
+  expected = [(sines + cosines)[i] for i in order]
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_learned_adds_the_row_of_the_position() -> None:
   learned = Learned(6, 4, offset=2)
   x, positions = jnp.ones((1, 3, 4)), jnp.array([[0, 5, 1]])
