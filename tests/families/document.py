@@ -5,6 +5,7 @@ COMMAND: python -m tests.families.document
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import tempfile
@@ -16,6 +17,7 @@ import numpy as np
 
 from mtm.interop import hf
 from tests.families import recorded
+from tests.families.states import watched
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "families.md"
@@ -25,13 +27,13 @@ HEAD = """# Which published models can I load, and how near are they to the orig
 from a checkpoint of T5X (T5, native or through orbax) or of mtm; `mtm convert` writes one as
 another, see [checkpoints](checkpoints.md). A config that a family cannot honour is refused by name.
 
-The last column is the largest difference of a logit between ours and `transformers` on tiny random
-models in float32, whose logits are of order 1 to 10; gradients, and for decoders greedy and beam
-tokens, are compared too by `make parity`. This page is written by `python -m
-tests.families.document`.
+The last two columns are the largest |Δ| between ours and `transformers`, of logits and of hidden
+states of any layer, on tiny random models in float32, where they are of order 1 to 10.
+Gradients, and for decoders greedy and beam tokens, are compared too by `make parity`, there also on
+configs that are drawn at random. This page is written by `python -m tests.families.document`.
 
-| family | what makes it different | `model_type`: classes | gin files | largest \\|Δ logit\\| |
-|---|---|---|---|---|
+| family | what makes it different | `model_type`: classes | gin files | logits | hidden states |
+|---|---|---|---|---|---|
 """
 
 
@@ -55,27 +57,38 @@ def families() -> Iterator[tuple[str, str]]:
     yield module, f"| {name} | {text} | {'; '.join(told)} | {files} |"
 
 
-def distances() -> dict[str, float]:
-  """Module of a family → the largest difference of a logit over its recorded models."""
-  found: dict[str, float] = {}
+def distances() -> dict[str, tuple[list[float], list[float]]]:
+  """Module of a family → how far logits and hidden states are from theirs, in each recorded
+  model."""
+  found: dict[str, tuple[list[float], list[float]]] = {}
   for name in recorded.NAMES:
     with tempfile.TemporaryDirectory() as folder:
       foreign = hf.FORMAT.open(recorded.directory(name, Path(folder) / "theirs"))
       model = foreign.model(dropout=0.0)
       params = foreign.params(model, lambda path, values: values)
-    arrays = recorded.arrays(name)
-    real = arrays["mask"] > 0
-    logits = np.asarray(jax.jit(model.apply)(params, recorded.batch(name)).logits)
-    away = float(np.abs(logits[real] - arrays["logits"][real]).max())
-    key = foreign.build.__module__
-    found[key] = max(found.get(key, 0.0), away)
+    arrays, batch = recorded.arrays(name), recorded.batch(name)
+    output, states = jax.jit(functools.partial(watched, model))(params, batch)
+    logits, hidden = found.setdefault(foreign.build.__module__, ([], []))
+    logits.append(away(output.logits, arrays["logits"], arrays["mask"]))
+    for side, theirs in recorded.states(name).items():
+      real = batch.get(f"{side}_segment_ids", arrays["mask"])
+      hidden += [away(*pair, real) for pair in zip(states[side], theirs, strict=False)]
   return found
+
+
+def away(ours: jax.Array, theirs: np.ndarray, mask: np.ndarray) -> float:
+  """The largest difference where the mask `[rows, length]` says so."""
+  real = mask > 0
+  return float(np.abs(np.asarray(ours)[real] - theirs[real]).max())
 
 
 def main() -> None:
   """Writes the page."""
   near = distances()
-  rows = [f"{row} {near[module]:.1e} |" for module, row in families()]
+  rows = []
+  for module, row in families():
+    told = [f"{max(values):.1e}" if values else "not recorded" for values in near[module]]
+    rows.append(f"{row} {' | '.join(told)} |")
   PAGE.write_text(HEAD + "\n".join(rows) + "\n")
 
 

@@ -35,3 +35,15 @@ def batch(name: str) -> dict[str, np.ndarray]:
   """What the original was fed, as our model reads it."""
   found = arrays(name)
   return {k.removeprefix("batch/"): x for k, x in found.items() if k.startswith("batch/")}
+
+
+def states(name: str) -> dict[str, list[np.ndarray]]:
+  """The original's hidden states, side → `[rows, length, embed]` each; see `tests.families.states`.
+  Empty where it tells others."""
+  found: dict[str, dict[int, np.ndarray]] = {}
+  for key, values in arrays(name).items():
+    kind, _, rest = key.partition("/")
+    if kind == "states":
+      side, number = rest.split("/")
+      found.setdefault(side, {})[int(number)] = values
+  return {side: [every[i] for i in sorted(every)] for side, every in found.items()}

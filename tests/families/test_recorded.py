@@ -14,6 +14,7 @@ from mtm.interop import hf
 from mtm.interop._base import Export
 from mtm.interop.safetensors import ONE
 from tests.families import recorded
+from tests.families.states import watched
 
 
 @pytest.fixture(params=recorded.NAMES)
@@ -46,6 +47,22 @@ def test_logits_are_those_of_the_original_and_it_goes_back_bit_for_bit(
     np.testing.assert_array_equal(back[name], values, err_msg=name)
   theirs, ours = (json.loads((p / hf.CONFIG).read_text()) for p in (folder, tmp_path / "back"))
   assert theirs == ours
+
+
+@pytest.mark.parametrize("name", [n for n in recorded.NAMES if recorded.states(n)])
+def test_every_hidden_state_is_that_of_the_original(name: str, tmp_path: Path) -> None:
+  foreign = hf.FORMAT.open(recorded.directory(name, tmp_path / "theirs"))
+  model = foreign.model(dropout=0.0)
+  params = foreign.params(model, lambda path, values: values)
+  batch, arrays = recorded.batch(name), recorded.arrays(name)
+  ours = jax.jit(lambda params: watched(model, params, batch)[1])(params)
+  theirs = recorded.states(name)
+  assert theirs.keys() == ours.keys()
+  for side, states in theirs.items():
+    assert len(states) >= len(ours[side]) - 1 > 0  # a last one that theirs projects is left out
+    real = batch.get(f"{side}_segment_ids", arrays["mask"]) > 0
+    for one, other in zip(ours[side], states, strict=False):
+      np.testing.assert_allclose(one[real], other[real], rtol=1e-4, atol=1e-4, err_msg=side)
 
 
 def test_a_config_written_from_arguments_gives_them_back(

@@ -3,7 +3,8 @@
 COMMAND: pip install -e '.[parity]' && python -m tests.parity.record [NAME ...]
 
 A file tests/fixtures/published/NAME.npz holds `config` (their config.json), `tensor/<name>` (their
-weights as saved), `batch/<feature>` (what ours reads), `mask` and `logits` (theirs), `versions`.
+weights as saved), `batch/<feature>` (what ours reads), `mask` and `logits` (theirs), `versions`,
+and `states/<side>/<number>` (their hidden states, as `tests.families.states` has ours).
 """
 
 from __future__ import annotations
@@ -46,11 +47,18 @@ def arrays(case: harness.Case) -> dict[str, Any]:
     tensors = load_file(folder / "model.safetensors")
   batch, inputs, mask = case.inputs()
   with torch.no_grad():
-    logits = theirs(**{k: torch.as_tensor(np.asarray(x)) for k, x in inputs.items()}).logits
+    out = harness.called(theirs, inputs, output_hidden_states=case.states)
+  states = {
+    f"states/{side}/{number}": x
+    for side in ("encoder", "decoder")
+    if case.states and f"{side}_input_tokens" in batch
+    for number, x in enumerate(case.alike(harness.told(out, side)))
+  }
   versions = {"torch": torch.__version__, "transformers": transformers.__version__}
   return {
-    "config": config, "versions": json.dumps(versions), "mask": mask, "logits": logits.numpy(),
-    **{f"tensor/{k}": x for k, x in tensors.items()}, **{f"batch/{k}": x for k, x in batch.items()},
+    "config": config, "versions": json.dumps(versions), "mask": mask, "logits": out.logits.numpy(),
+    **{f"tensor/{k}": x for k, x in tensors.items()}, **states,
+    **{f"batch/{k}": x for k, x in batch.items()},
   }  # fmt: skip
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+def model(vocab: int = 37, places: int = 24, **fields: Any) -> Any:
   config = transformers.AlbertConfig(
-    vocab_size=37, max_position_embeddings=24, attn_implementation="eager", **fields
+    vocab_size=vocab, max_position_embeddings=places, attn_implementation="eager", **fields
   )
   return transformers.AlbertForMaskedLM(config)
 
@@ -36,6 +36,23 @@ CASES = {
     harness.encoder(37),
   ),
 }  # fmt: skip
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n, act, types = draws.sizes(rng), draws.activation(rng), int(rng.integers(1, 5))
+  width = draws.pick(rng, (n.embed, 3, n.embed + 5))
+  return harness.Case(
+    lambda: model(
+      n.vocab, n.places, hidden_size=n.embed, num_attention_heads=n.heads,
+      num_hidden_layers=n.layers, intermediate_size=n.mlp, hidden_act=act,
+      type_vocab_size=types, embedding_size=width,
+    ),
+    harness.encoder(n.vocab, types, padding=draws.padding(rng, n.length)),
+    spread=draws.SPREAD,
+  )  # fmt: skip
+
+
+DRAWS = {"albert": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

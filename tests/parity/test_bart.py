@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.parity
 FREE = {"forced_eos_token_id": None, "min_length": 0}
 
 
-def model(**fields: Any) -> Any:
+def model(vocab: int = 37, places: int = 24, **fields: Any) -> Any:
   config = transformers.BartConfig(
-    vocab_size=37, max_position_embeddings=24, attn_implementation="eager", **fields,
+    vocab_size=vocab, max_position_embeddings=places, attn_implementation="eager", **fields,
   )  # fmt: skip
   made = transformers.BartForConditionalGeneration(config)
   made.generation_config.update(**FREE)
@@ -45,6 +45,24 @@ CASES = {
     generates=True,
   ),
 }  # fmt: skip
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n, layers, heads = draws.sizes(rng), int(rng.integers(1, 3)), draws.pick(rng, (1, 3, 5))
+  act, scaled, mlp = draws.activation(rng), bool(rng.integers(2)), int(rng.integers(5, 40))
+  texts, targets = draws.padding(rng, n.length), draws.padding(rng, n.length - 1, left=False)
+  return harness.Case(
+    lambda: model(
+      n.vocab, n.places, d_model=n.embed * heads, encoder_attention_heads=n.heads,
+      decoder_attention_heads=heads, encoder_layers=n.layers, decoder_layers=layers,
+      encoder_ffn_dim=n.mlp, decoder_ffn_dim=mlp, scale_embedding=scaled, activation_function=act,
+    ),
+    harness.both(n.vocab, begin=2, pad=1, padding=texts, targets=targets),
+    generates=True, spread=draws.SPREAD, beams=draws.beams(rng),
+  )  # fmt: skip
+
+
+DRAWS = {"bart": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

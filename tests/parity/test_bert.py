@@ -14,7 +14,7 @@ import torch  # noqa: E402
 
 from mtm.families.bert import next_sentence  # noqa: E402
 from mtm.interop import tree  # noqa: E402
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -28,10 +28,16 @@ class BertForPreTraining(transformers.BertForPreTraining):  # the name goes into
     return out
 
 
-def model(made: Any = transformers.BertForMaskedLM, **fields: Any) -> Any:
+def model(
+  made: Any = transformers.BertForMaskedLM,
+  vocab: int = 37,
+  places: int = 24,
+  types: int = 3,
+  **fields: Any,
+) -> Any:
   config = transformers.BertConfig(
-    vocab_size=37, max_position_embeddings=24, type_vocab_size=3, attn_implementation="eager",
-    **fields,
+    vocab_size=vocab, max_position_embeddings=places, type_vocab_size=types,
+    attn_implementation="eager", **fields,
   )  # fmt: skip
   return made(config)
 
@@ -61,16 +67,36 @@ CASES = {
 }  # fmt: skip
 
 
+def draw(rng: draws.Rng, made: Any = transformers.BertForMaskedLM) -> harness.Case:
+  n, act, types = draws.sizes(rng), draws.activation(rng), int(rng.integers(1, 5))
+  masked = made is transformers.BertForMaskedLM  # the pooler reads the first token of a row
+  return harness.Case(
+    lambda: model(
+      made, n.vocab, n.places, types, hidden_size=n.embed, num_attention_heads=n.heads,
+      num_hidden_layers=n.layers, intermediate_size=n.mlp, hidden_act=act,
+    ),
+    harness.encoder(n.vocab, types, padding=draws.padding(rng, n.length, left=masked)),
+    spread=draws.SPREAD,
+  )  # fmt: skip
+
+
+DRAWS = {"bert": draw}
+
+
 @pytest.mark.parametrize("name", ["bert", "bert_relu"])
 def test_logits_and_gradients(name: str, tmp_path: Path) -> None:
   harness.check(CASES[name], tmp_path)
 
 
-def test_next_sentence_and_its_gradients(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_next_sentence_and_its_gradients(seed: int | None, tmp_path: Path) -> None:
+  case = CASES["bert_pairs"]
+  if seed is not None:
+    case = draw(np.random.default_rng(seed), BertForPreTraining)
   torch.manual_seed(0)
-  theirs = paired()
-  harness.saved(theirs, tmp_path)
-  batch, inputs, mask = CASES["bert_pairs"].inputs()
+  theirs = case.make()
+  harness.saved(theirs, tmp_path, spread=case.spread)
+  batch, inputs, mask = case.inputs()
   own, params = harness.opened(tmp_path)
   out = theirs(**{name: torch.as_tensor(x) for name, x in inputs.items()})
   weight = np.random.default_rng(1).normal(size=out.logits.shape).astype(np.float32)

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+def model(vocab: int = 37, **fields: Any) -> Any:
   # Weights large enough that another GELU is told from this one.
   config = transformers.BloomConfig(
-    vocab_size=37,
+    vocab_size=vocab,
     bos_token_id=1,
     eos_token_id=2,
     attn_implementation="eager",
@@ -36,6 +36,18 @@ CASES = {
     generates=True,
   ),
 }
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n = draws.sizes(rng)
+  return harness.Case(
+    lambda: model(n.vocab, hidden_size=n.embed, n_head=n.heads, n_layer=n.layers),
+    harness.decoder(n.vocab, draws.padding(rng, n.length), positions=False),
+    generates=True, spread=draws.SPREAD, beams=draws.beams(rng),
+  )  # fmt: skip
+
+
+DRAWS = {"bloom": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

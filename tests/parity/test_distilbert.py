@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+def model(vocab: int = 37, places: int = 24, **fields: Any) -> Any:
   config = transformers.DistilBertConfig(
-    vocab_size=37, max_position_embeddings=24, attn_implementation="eager", **fields
+    vocab_size=vocab, max_position_embeddings=places, attn_implementation="eager", **fields
   )
   return transformers.DistilBertForMaskedLM(config)
 
@@ -31,6 +31,21 @@ CASES = {
     harness.encoder(37),
   ),
 }
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n, act = draws.sizes(rng), draws.pick(rng, ("gelu", "relu", "silu"))
+  return harness.Case(
+    lambda: model(
+      n.vocab, n.places, dim=n.embed, n_heads=n.heads, n_layers=n.layers, hidden_dim=n.mlp,
+      activation=act,
+    ),
+    harness.encoder(n.vocab, padding=draws.padding(rng, n.length)),
+    spread=draws.SPREAD,
+  )  # fmt: skip
+
+
+DRAWS = {"distilbert": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -22,9 +23,9 @@ class ElectraForPreTraining(transformers.ElectraForPreTraining):  # the name goe
     return out
 
 
-def config(**fields: Any) -> Any:
+def config(vocab: int = 37, places: int = 24, **fields: Any) -> Any:
   return transformers.ElectraConfig(
-    vocab_size=37, max_position_embeddings=24, attn_implementation="eager", **fields
+    vocab_size=vocab, max_position_embeddings=places, attn_implementation="eager", **fields
   )
 
 
@@ -55,6 +56,27 @@ CASES = {
   "electra_discriminator_wide": harness.Case(
     lambda: ElectraForPreTraining(wide()), harness.encoder(37, types=3)
   ),
+}
+
+
+def draw(rng: draws.Rng, made: Any) -> harness.Case:
+  n, act, types = draws.sizes(rng), draws.activation(rng), int(rng.integers(1, 5))
+  width = draws.pick(rng, (n.embed, 3, n.embed + 5))
+  return harness.Case(
+    lambda: made(
+      config(
+        n.vocab, n.places, embedding_size=width, hidden_size=n.embed, num_attention_heads=n.heads,
+        num_hidden_layers=n.layers, intermediate_size=n.mlp, hidden_act=act, type_vocab_size=types,
+      )
+    ),
+    harness.encoder(n.vocab, types, padding=draws.padding(rng, n.length)),
+    spread=draws.SPREAD,
+  )  # fmt: skip
+
+
+DRAWS = {
+  "electra_generator": functools.partial(draw, made=transformers.ElectraForMaskedLM),
+  "electra_discriminator": functools.partial(draw, made=ElectraForPreTraining),
 }
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(pooled: bool = False, **fields: Any) -> Any:
+def model(vocab: int = 37, places: int = 24, pooled: bool = False, **fields: Any) -> Any:
   """Theirs; without the pooler, which masked language modelling never reads, unless `pooled`."""
-  config = transformers.FNetConfig(vocab_size=37, max_position_embeddings=24, **fields)
+  config = transformers.FNetConfig(vocab_size=vocab, max_position_embeddings=places, **fields)
   made = transformers.FNetForMaskedLM(config)
   # torch would keep the gradient of padding's vector from us, which this model does read.
   made.fnet.embeddings.word_embeddings.padding_idx = None
@@ -39,11 +39,26 @@ CASES = {
 }  # fmt: skip
 
 
+def draw(rng: draws.Rng) -> harness.Case:
+  n, act, types = draws.sizes(rng), draws.activation(rng), int(rng.integers(1, 5))
+  return harness.Case(
+    lambda: model(
+      n.vocab, n.places, hidden_size=n.embed, num_hidden_layers=n.layers, intermediate_size=n.mlp,
+      hidden_act=act, type_vocab_size=types,
+    ),
+    harness.encoder(n.vocab, types, 3, draws.padding(rng, n.length)),
+    spread=draws.SPREAD,
+  )  # fmt: skip
+
+
+DRAWS = {"fnet": draw}
+
+
 @pytest.mark.parametrize("name", list(CASES))
 def test_logits_and_gradients(name: str, tmp_path: Path) -> None:
   harness.check(CASES[name], tmp_path)
 
 
 def test_a_pooler_is_passed_over(tmp_path: Path) -> None:
-  make = lambda: model(True, hidden_size=12, num_hidden_layers=1, intermediate_size=20)  # noqa: E731
+  make = lambda: model(pooled=True, hidden_size=12, num_hidden_layers=1, intermediate_size=20)  # noqa: E731
   harness.check(harness.Case(make, harness.encoder(37, pad=3)), tmp_path)

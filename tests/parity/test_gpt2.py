@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+def model(vocab: int = 37, places: int = 24, **fields: Any) -> Any:
   config = transformers.GPT2Config(
-    vocab_size=37, n_positions=24, bos_token_id=0, eos_token_id=1, attn_implementation="eager",
-    **fields,
+    vocab_size=vocab, n_positions=places, bos_token_id=0, eos_token_id=1,
+    attn_implementation="eager", **fields,
   )  # fmt: skip
   return transformers.GPT2LMHeadModel(config)
 
@@ -31,6 +31,21 @@ CASES = {
     generates=True,
   ),
 }
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n, act = draws.sizes(rng), draws.activation(rng)
+  return harness.Case(
+    lambda: model(
+      n.vocab, n.places, n_embd=n.embed, n_head=n.heads, n_layer=n.layers, n_inner=n.mlp,
+      activation_function=act,
+    ),
+    harness.decoder(n.vocab, draws.padding(rng, n.length)),
+    generates=True, spread=draws.SPREAD, beams=draws.beams(rng),
+  )  # fmt: skip
+
+
+DRAWS = {"gpt2": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

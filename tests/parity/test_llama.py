@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+def model(vocab: int = 37, places: int = 24, mlp: int = 20, **fields: Any) -> Any:
   config = transformers.LlamaConfig(
-    vocab_size=37, intermediate_size=20, max_position_embeddings=24, bos_token_id=0, eos_token_id=1,
-    pad_token_id=0, attn_implementation="eager", **fields,
+    vocab_size=vocab, intermediate_size=mlp, max_position_embeddings=places, bos_token_id=0,
+    eos_token_id=1, pad_token_id=0, attn_implementation="eager", **fields,
   )  # fmt: skip
   return transformers.LlamaForCausalLM(config)
 
@@ -39,6 +39,23 @@ CASES = {
     generates=True,
   ),
 }  # fmt: skip
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n, groups = draws.sizes(rng, even=True), int(rng.integers(1, 4))  # rotary turns pairs
+  act, tied = draws.activation(rng), bool(rng.integers(2))
+  return harness.Case(
+    lambda: model(
+      n.vocab, n.places, n.mlp, hidden_size=n.embed * groups, num_attention_heads=n.heads * groups,
+      num_key_value_heads=n.heads, num_hidden_layers=n.layers, tie_word_embeddings=tied,
+      hidden_act=act,
+    ),
+    harness.decoder(n.vocab, draws.padding(rng, n.length)),
+    generates=True, spread=draws.SPREAD, beams=draws.beams(rng),
+  )  # fmt: skip
+
+
+DRAWS = {"llama": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

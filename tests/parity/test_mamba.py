@@ -8,16 +8,28 @@ from typing import Any
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+class MambaForCausalLM(transformers.MambaForCausalLM):  # the name goes into its config
+  """Theirs, with hidden states as other families tell them: it leaves out what enters the layers,
+  and tells what leaves the last one before its norm too."""
+
+  def forward(self, input_ids: Any, **inputs: Any) -> Any:
+    out = super().forward(input_ids, **inputs)
+    if out.hidden_states is not None:
+      *states, _, last = out.hidden_states
+      out.hidden_states = (self.backbone.embeddings(input_ids), *states, last)
+    return out
+
+
+def model(vocab: int = 37, **fields: Any) -> Any:
   config = transformers.MambaConfig(
-    vocab_size=37, bos_token_id=0, eos_token_id=1, pad_token_id=0, **fields
+    vocab_size=vocab, bos_token_id=0, eos_token_id=1, pad_token_id=0, **fields
   )
-  return transformers.MambaForCausalLM(config)
+  return MambaForCausalLM(config)
 
 
 CASES = {
@@ -35,6 +47,24 @@ CASES = {
     generates=True,
   ),
 }  # fmt: skip
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n, state, taps = draws.sizes(rng), int(rng.integers(1, 9)), int(rng.integers(2, 6))
+  bias, conv_bias, tied = (bool(x) for x in rng.integers(2, size=3))
+  rank, expand = draws.pick(rng, ("auto", 1, 3)), int(rng.integers(1, 4))
+  return harness.Case(
+    lambda: model(
+      n.vocab, hidden_size=n.embed, num_hidden_layers=n.layers, state_size=state, conv_kernel=taps,
+      expand=expand, time_step_rank=rank, use_bias=bias, use_conv_bias=conv_bias,
+      tie_word_embeddings=tied,
+    ),
+    harness.decoder(n.vocab, draws.padding(rng, n.length), positions=False),
+    generates=True, spread=draws.SPREAD, beams=draws.beams(rng),
+  )  # fmt: skip
+
+
+DRAWS = {"mamba": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -5,21 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+def model(vocab: int = 37, places: int = 24, **fields: Any) -> Any:
   # Weights large enough that another GELU is told from this one.
   config = transformers.OPTConfig(
-    vocab_size=37, max_position_embeddings=24, pad_token_id=1, bos_token_id=2, eos_token_id=2,
-    attn_implementation="eager", init_std=0.4, **fields,
+    vocab_size=vocab, max_position_embeddings=places, pad_token_id=1, bos_token_id=2,
+    eos_token_id=2, attn_implementation="eager", init_std=0.4, **fields,
   )  # fmt: skip
   return transformers.OPTForCausalLM(config)
+
+
+def narrowed(theirs: Any, x: np.ndarray) -> np.ndarray:
+  """Theirs tells its last hidden states as narrow as the token table: ours are projected in the
+  head."""
+  out = theirs.model.decoder.project_out
+  return x if out is None else x @ out.weight.detach().numpy().T
 
 
 CASES = {
@@ -35,6 +43,7 @@ CASES = {
     ),
     harness.decoder(37),
     generates=True,
+    last=narrowed,
   ),
   "opt_gelu": harness.Case(  # projections with norms before: Galactica's activation
     lambda: model(
@@ -43,8 +52,26 @@ CASES = {
     ),
     harness.decoder(37),
     generates=True,
+    last=narrowed,
   ),
 }  # fmt: skip
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n, act = draws.sizes(rng), draws.activation(rng)
+  narrow, before = draws.pick(rng, (n.embed, 3, n.embed + 2)), bool(rng.integers(2))
+  return harness.Case(
+    lambda: model(
+      n.vocab, n.places, hidden_size=n.embed, num_attention_heads=n.heads, ffn_dim=n.mlp,
+      num_hidden_layers=n.layers, word_embed_proj_dim=narrow, do_layer_norm_before=before,
+      activation_function=act,
+    ),
+    harness.decoder(n.vocab, draws.padding(rng, n.length)),
+    generates=True, last=narrowed, spread=draws.SPREAD, beams=draws.beams(rng),
+  )  # fmt: skip
+
+
+DRAWS = {"opt": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+def model(vocab: int = 37, places: int = 26, **fields: Any) -> Any:
   config = transformers.RobertaConfig(
-    vocab_size=37, max_position_embeddings=26, attn_implementation="eager", **fields
+    vocab_size=vocab, max_position_embeddings=places, attn_implementation="eager", **fields
   )
   return transformers.RobertaForMaskedLM(config)
 
@@ -36,6 +36,22 @@ CASES = {
     harness.encoder(37, types=3, pad=1),
   ),
 }  # fmt: skip
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n, act, types = draws.sizes(rng), draws.activation(rng), int(rng.integers(1, 5))
+  return harness.Case(
+    lambda: model(
+      n.vocab, n.places + 2, hidden_size=n.embed, num_attention_heads=n.heads,
+      num_hidden_layers=n.layers, intermediate_size=n.mlp, hidden_act=act,
+      type_vocab_size=types,
+    ),
+    harness.encoder(n.vocab, types, 1, draws.padding(rng, n.length), counted=True),
+    spread=draws.SPREAD,
+  )  # fmt: skip
+
+
+DRAWS = {"roberta": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -9,16 +9,22 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
+# Where a case says nothing else.
+SMALL = {
+  "d_ff": 20, "d_kv": 4, "relative_attention_num_buckets": 8,
+  "relative_attention_max_distance": 6,
+}  # fmt: skip
+
+
+def model(vocab: int = 37, **fields: Any) -> Any:
   """Untied by hand where the config says so."""
   config = transformers.UMT5Config(
-    vocab_size=37, d_ff=20, d_kv=4, relative_attention_num_buckets=8,
-    relative_attention_max_distance=6, attn_implementation="eager", **fields,
+    vocab_size=vocab, attn_implementation="eager", **{**SMALL, **fields},
   )  # fmt: skip
   made = transformers.UMT5ForConditionalGeneration(config)
   if not fields["tie_word_embeddings"]:
@@ -43,6 +49,26 @@ CASES = {
     generates=True,
   ),
 }  # fmt: skip
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  n, buckets = draws.sizes(rng), draws.pick(rng, (4, 8, 32))
+  layers, width = int(rng.integers(1, 4)), int(rng.integers(5, 30))
+  texts, targets = draws.padding(rng, n.length), draws.padding(rng, n.length, left=False)
+  act, tied = draws.pick(rng, ("", "gated-")) + draws.activation(rng), bool(rng.integers(2))
+  return harness.Case(
+    lambda: model(
+      n.vocab, d_model=width, d_kv=n.head_dim, d_ff=n.mlp, num_heads=n.heads, num_layers=n.layers,
+      num_decoder_layers=layers, relative_attention_num_buckets=buckets,
+      relative_attention_max_distance=int(buckets * 3), feed_forward_proj=act,
+      tie_word_embeddings=tied,
+    ),
+    harness.both(n.vocab, padding=texts, targets=targets),
+    generates=True, spread=draws.SPREAD, beams=draws.beams(rng),
+  )  # fmt: skip
+
+
+DRAWS = {"umt5": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -12,13 +12,13 @@ import pytest
 transformers = pytest.importorskip("transformers")
 import torch  # noqa: E402
 
-from tests.parity import harness  # noqa: E402
+from tests.parity import draws, harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 
-def model(**fields: Any) -> Any:
-  config = transformers.XLNetConfig(vocab_size=37, mem_len=None, **fields)
+def model(vocab: int = 37, **fields: Any) -> Any:
+  config = transformers.XLNetConfig(vocab_size=vocab, mem_len=None, **fields)
   return transformers.XLNetLMHeadModel(config)
 
 
@@ -49,6 +49,21 @@ CASES = {
     without_mask,
   ),
 }  # fmt: skip
+
+
+def draw(rng: draws.Rng) -> harness.Case:
+  """Of an even width: their sinusoids have no other. Causal ones cannot be told padding."""
+  n, act = draws.sizes(rng, even=True), draws.activation(rng)
+  return harness.Case(
+    lambda: model(
+      n.vocab, d_model=n.embed, n_head=n.heads, n_layer=n.layers, d_inner=n.mlp, ff_activation=act
+    ),
+    harness.encoder(n.vocab, int(rng.integers(1, 5)), 5, draws.padding(rng, n.length)),
+    spread=draws.SPREAD,
+  )
+
+
+DRAWS = {"xlnet": draw}
 
 
 @pytest.mark.parametrize("name", list(CASES))
