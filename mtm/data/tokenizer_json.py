@@ -87,6 +87,10 @@ class TokenizerJson:
     """See `Vocabulary.encode`; no special token is added."""
     return _backend(self.path).encode(text, add_special_tokens=False).ids
 
+  def framed(self, text: str) -> list[int]:
+    """The ids of `text` between the special tokens that the file puts around it, if any."""
+    return _backend(self.path).encode(text, add_special_tokens=True).ids
+
   def decode(self, ids: Iterable[int]) -> str:
     """See `Vocabulary.decode`; an id beyond the vocabulary decodes as unknown, or as nothing."""
     size, silent = self.vocab_size, {self.bos_id, None}

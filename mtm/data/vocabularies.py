@@ -5,11 +5,12 @@ What is not SentencePiece becomes a `tokenizer.json` in the cache.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mtm.data.store import cache_directory, write_atomically
@@ -34,6 +35,7 @@ CURE = (
 SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 GPT2 = dict.fromkeys(("bos", "eos", "unk"), "<|endoftext|>")
+T5_NAMES = {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
 ROBERTA = {
   **{"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"},
   **{"cls": "<s>", "sep": "</s>"},
@@ -69,6 +71,55 @@ def from_directory(path: str | os.PathLike[str]) -> Vocabulary:
   raise UserError(
     f"{folder}: no tokenizer is here (looked for {looked_for}); copy one of them here"
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun(SentencePiece):
+  """A SentencePiece model whose texts begin with its begin-of-sequence id, as LLaMA's do."""
+
+  def framed(self, text: str) -> list[int]:
+    """The ids of `text` after the begin."""
+    begin = self.bos_id
+    return [*([] if begin is None else [begin]), *self.encode(text)]
+
+
+def _llama(name: str) -> Callable[[pathlib.Path, Configs], SentencePiece]:
+  def read(folder: pathlib.Path, configs: Configs) -> SentencePiece:
+    plain = _sentencepiece(name)(folder, configs)
+    begins = configs.kind in LLAMA and configs.option("add_bos_token", True)
+    return Begun(plain.path, plain.extra_ids) if begins else plain
+
+  return read
+
+
+def _t5(folder: pathlib.Path, configs: Configs) -> Vocabulary:
+  """T5's `spiece.model` as transformers runs it: sentinels and other special tokens that a text
+  spells out become their ids wherever they stand.
+
+  A model that holds its sentinels itself (mT5), and one of a checkpoint that names no kind, is run
+  by its own library.
+  """
+  from sentencepiece import sentencepiece_model_pb2
+
+  pb: Any = sentencepiece_model_pb2
+  path, tk = folder / "spiece.model", tokenizers()
+  held = has_sentinels(str(path))  # tells plainly what is wrong with the file
+  model = pb.ModelProto.FromString(path.read_bytes())
+  if held or configs.kind is None or model.trainer_spec.model_type != pb.TrainerSpec.UNIGRAM:
+    return _sentencepiece("spiece.model")(folder, configs)
+  sentinels = [f"<extra_id_{i}>" for i in reversed(range(_extra_ids(configs)))]
+  scores = [*((p.piece, p.score) for p in model.pieces), *((token, 0.0) for token in sentinels)]
+  backend = tk.Tokenizer(tk.models.Unigram(scores, unk_id=model.trainer_spec.unk_id))
+  if model.normalizer_spec.precompiled_charsmap:
+    backend.normalizer = tk.normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap)
+  spaced = {"replacement": "▁", "prepend_scheme": "always", "split": True}
+  backend.pre_tokenizer = tk.pre_tokenizers.Sequence(
+    [tk.pre_tokenizers.WhitespaceSplit(), tk.pre_tokenizers.Metaspace(**spaced)]
+  )
+  backend.decoder = tk.decoders.Metaspace(**spaced)
+  listed = (pb.ModelProto.SentencePiece.CONTROL, pb.ModelProto.SentencePiece.USER_DEFINED)
+  more = [*(p.piece for p in model.pieces if p.type in listed), *sentinels]
+  return _built(backend, path, configs, T5_NAMES, (None, "eos"), more)
 
 
 def _sentencepiece(name: str) -> Callable[[pathlib.Path, Configs], SentencePiece]:
@@ -112,7 +163,7 @@ def _wordpiece(folder: pathlib.Path, configs: Configs) -> TokenizerJson:
   )
   backend.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
   backend.decoder = tk.decoders.WordPiece(prefix="##")
-  return _built(backend, path, configs, BERT)
+  return _built(backend, path, configs, BERT, ("cls", "sep"))
 
 
 def _byte_bpe(folder: pathlib.Path, configs: Configs) -> TokenizerJson:
@@ -126,21 +177,46 @@ def _byte_bpe(folder: pathlib.Path, configs: Configs) -> TokenizerJson:
   spaced = bool(configs.option("add_prefix_space", False))
   backend.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=spaced)
   backend.decoder = tk.decoders.ByteLevel()
-  return _built(backend, path, configs, BYTE_BPE[configs.kind])
+  defaults = BYTE_BPE[configs.kind]
+  frame = ("cls", "sep") if "cls" in defaults else (None, None)
+  if configs.option("add_bos_token", False):  # OPT
+    frame = ("bos", frame[1])
+  return _built(backend, path, configs, defaults, frame)
 
 
 def _built(
-  backend: Any, source: pathlib.Path, configs: Configs, defaults: Mapping[str, str]
+  backend: Any,
+  source: pathlib.Path,
+  configs: Configs,
+  defaults: Mapping[str, str],
+  frame: tuple[str | None, str | None],
+  more: Sequence[str] = (),
 ) -> TokenizerJson:
-  """Adds the tokens that transformers adds, in its order, and keeps the result in the cache."""
-  known = [configs.named(role) or defaults.get(role) for role in SPECIAL]
-  special = {content(token): token for token in (*known, *configs.more()) if token}
+  """Adds the tokens that transformers adds, in its order, and keeps the result in the cache.
+
+  Args:
+    backend: the tokenizer.
+    source: its file, for errors.
+    configs: what the checkpoint says of it.
+    defaults: role → token, where `configs` name none.
+    frame: the roles of what stands before and after a text that is framed.
+    more: further special tokens.
+  """
+  tokens = {role: configs.named(role) or defaults.get(role) for role in SPECIAL}
+  known = [*tokens.values(), *more, *configs.more()]
+  special = {content(token): token for token in known if token}
   for i, token in configs.added().items():
     told = token if isinstance(token, dict) else special.pop(token, {"content": token})
     backend.add_tokens([_added_token(told, special=content(token) in special)])
     if backend.token_to_id(content(token)) != i:
       raise UserError(f"{source}: {content(token)!r} cannot get its id {i} here; {CURE}")
   backend.add_tokens([_added_token(token, special=True) for token in special.values()])
+  around = [content(tokens[role]) if role else "" for role in frame]
+  if any(around):
+    backend.post_processor = tokenizers().processors.TemplateProcessing(
+      single=[token for token in (around[0], "$A", around[1]) if token],
+      special_tokens=[(token, backend.token_to_id(token)) for token in {*around} if token],
+    )
   data = backend.to_str().encode()
   copy = cache_directory() / "vocabularies" / f"{hashlib.sha256(data).hexdigest()[:16]}.json"
   if not copy.exists():
@@ -172,10 +248,10 @@ Read = Callable[[pathlib.Path, Configs], Vocabulary]
 # Files → how they are read, and for which kinds of checkpoints (all of them where empty).
 LAYOUTS: list[tuple[tuple[str, ...], Read, Kinds]] = [
   (("tokenizer.json",), lambda folder, _: TokenizerJson.from_hf(folder), ()),
-  (("spiece.model",), _sentencepiece("spiece.model"), (None, *T5)),
+  (("spiece.model",), _t5, (None, *T5)),
   # fairseq's name: XLM-R and its like move all ids by one.
-  (("sentencepiece.bpe.model",), _sentencepiece("sentencepiece.bpe.model"), T5 + LLAMA),
-  (("tokenizer.model",), _sentencepiece("tokenizer.model"), (None, *T5, *LLAMA)),
+  (("sentencepiece.bpe.model",), _llama("sentencepiece.bpe.model"), T5 + LLAMA),
+  (("tokenizer.model",), _llama("tokenizer.model"), (None, *T5, *LLAMA)),
   (("vocab.txt",), _wordpiece, BERTS),
   (("vocab.json", "merges.txt"), _byte_bpe, tuple(BYTE_BPE)),
 ]

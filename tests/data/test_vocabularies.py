@@ -44,6 +44,7 @@ def test_word_pieces_are_berts(folder):
   (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
   v = from_directory(folder)
   assert v.encode("Hello world!漢漢 [MASK]x") == [5, 7, 8, 9, 10, 10, 4, 1]
+  assert v.framed("Hello") == [2, 5, 3]
   assert (v.pad_id, v.eos_id, v.bos_id, v.unk_id, v.vocab_size) == (0, 3, 2, 1, 11)
   assert v.decode([2, 5, 7, 8, 3, 0, 0]) == "hello world"
   assert v.token_bytes() is None
@@ -61,6 +62,9 @@ def test_byte_pairs_are_gpt2s(folder):
   assert v.decode(v.encode("he 漢\n")) == "he 漢\n" and v.encode("he") == [256]
   assert (v.pad_id, v.eos_id, v.bos_id, v.vocab_size) == (257, 257, 257, 258)
   assert v.token_bytes()[[256, 257]].tolist() == [2, 0]
+  assert v.framed("he") == [256]
+  tell(folder, "tokenizer_config", tokenizer_class="GPT2Tokenizer", add_bos_token=True)
+  assert from_directory(folder).framed("he") == [257, 256]  # as OPT has it
 
 
 def test_byte_pairs_of_roberta_have_its_special_tokens(folder):
@@ -70,6 +74,7 @@ def test_byte_pairs_of_roberta_have_its_special_tokens(folder):
   v = from_directory(folder)
   assert (v.bos_id, v.pad_id, v.eos_id, v.unk_id, v.vocab_size) == (257, 258, 259, 260, 262)
   assert v.encode("he <mask>") == [256, 261]
+  assert v.framed("he") == [257, 256, 259]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +124,37 @@ def test_t5s_sentinels_lie_on_top(told, extra, folder):
   tell(folder, "tokenizer_config", tokenizer_class="T5Tokenizer", **told)
   v = from_directory(folder)
   assert (v.extra_ids, v.vocab_size) == (extra, 400 + extra)
-  assert v.encode("a <extra_id_0>")[-1] == v.vocab_size - 1
+  last = v.vocab_size - 1
+  assert v.encode("a <extra_id_0>")[-1] == last
+  (a,) = v.encode("a")
+  assert v.encode("a<extra_id_0>a</s>") == [a, last, a, v.eos_id]
+  assert v.framed("a") == [a, v.eos_id] and v.decode([a, last, 1, a]) == "a<extra_id_0>"
+
+
+def test_a_t5_that_is_no_unigram_is_run_by_its_library(folder):
+  from sentencepiece import sentencepiece_model_pb2 as pb
+
+  model = pb.ModelProto.FromString(tiny.model())
+  model.trainer_spec.model_type = pb.TrainerSpec.BPE
+  (folder / "spiece.model").write_bytes(model.SerializeToString())
+  tell(folder, "config", model_type="t5")
+  assert from_directory(folder) == V.SentencePiece(str(folder / "spiece.model"), 100)
+
+
+def test_llamas_texts_begin_with_its_begin(folder, tmp_path):
+  from sentencepiece import sentencepiece_model_pb2 as pb
+
+  model = pb.ModelProto.FromString(tiny.model())
+  model.trainer_spec.bos_id, model.trainer_spec.bos_piece = 400, "<s>"
+  model.pieces.add(piece="<s>", type=pb.ModelProto.SentencePiece.CONTROL)
+  (folder / "tokenizer.model").write_bytes(model.SerializeToString())
+  tell(folder, "config", model_type="llama")
+  v = from_directory(folder)
+  assert v.bos_id == 400 and v.framed("a") == [400, *v.encode("a")]
+  v.save(tmp_path / "saved")
+  assert V.load(tmp_path / "saved").framed("a") == v.framed("a")
+  tell(folder, "tokenizer_config", add_bos_token=False)
+  assert not hasattr(from_directory(folder), "framed")
 
 
 def test_a_model_that_holds_its_sentinels_gets_no_more(folder):
