@@ -33,19 +33,22 @@ def evaluate(
   Args:
     model, objective, mesh: what was trained, on what, and where to run it.
     data: what is held out.
-    checkpoint_path: a MODEL_DIR, or one checkpoint of it.
+    checkpoint_path: a MODEL_DIR, one checkpoint of it, or that of another library, which is step 0.
     output_dir: where results go.
     metrics: how the metrics that the task itself defines are computed; None: they are not.
   """
   setup.start()
   setup.check(model, objective, data)
+  special = published.special(checkpoint_path)
+  data = data.beginning(special.fed(model, checkpoint_path))
   plan, params = published.parameters(model, mesh, checkpoint_path)
-  step = int(checkpoint.find(checkpoint_path).name)
+  foreign = published.open_foreign(checkpoint_path) is not None
+  step = 0 if foreign else int(checkpoint.find(checkpoint_path).name)
   values = measure(Evaluator(model, objective, plan), params, data)
   home = Path(output_dir)
   results = {data.split: values}
   if metrics is not None:
-    results |= metrics.measure(model, plan, params, step, home)
+    results |= metrics.measure(model, plan, params, step, home, special.begin_id)
   if jax.process_index() == 0:
     with MetricsWriter(home) as writer:
       writer.truncate(step - 1)

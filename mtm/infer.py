@@ -47,11 +47,16 @@ def infer(
   """
   setup.start()
   plan, params = published.parameters(model, mesh, checkpoint_path)
+  # A vocabulary that is bound is not the original's.
+  framed = vocabulary is None and published.framed(checkpoint_path)
   vocabulary = vocabulary or published.vocabulary(checkpoint_path)
-  begin = published.begin_id(checkpoint_path)
-  setting = Setting(model, params, plan, vocabulary, batch_size, bidirectional_prefix, seed, begin)
+  special = published.special(checkpoint_path)
+  setting = Setting(
+    model, params, plan, vocabulary, batch_size, bidirectional_prefix, seed, special.begin_id,
+    special.eos_id,
+  )  # fmt: skip
   encoder = "encoder_input_tokens" in model.inputs
-  examples = source.examples(vocabulary, encoder)
+  examples = source.examples(vocabulary, encoder, framed)
   if output_dir == "-":
     rows: Any = Printed()
   else:

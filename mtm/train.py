@@ -14,10 +14,11 @@ import optax
 from mtm import config, tasks
 from mtm.data.pipeline import Dataset
 from mtm.errors import UserError
-from mtm.programs import ending, setup
+from mtm.programs import ending, published, setup
 from mtm.programs.history import History, Report
 from mtm.programs.initial import state as from_initial
 from mtm.programs.loading import VOCABULARY
+from mtm.programs.special import Special
 from mtm.report.progress import Progress, Status
 from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
@@ -81,6 +82,8 @@ def train(
   first = jax.process_index() == 0
   with Status("Preparing the data"):
     setup.check(model, objective, train_data)
+    special = _special(model, train_data, home, initial_checkpoint)
+    train_data = train_data.beginning(special.begin_id or 0)
     shapes = {n: jax.ShapeDtypeStruct(*s) for n, s in train_data.shapes(objective).items()}
     batches = train_data.batches(objective, (jax.process_index(), jax.process_count()))
   trainer = Trainer(
@@ -93,10 +96,10 @@ def train(
   step = int(state.step)
   if relative_steps is not None:
     total_steps = relative_steps + record.get("first_step", 0)
-  history = History(config.current_text(), record)
+  history = History(config.current_text(), {**record, "special": special.json()})
   run = loop.Run(
     trainer, batches, state, step, total_steps, tokens_before=record.get("tokens", 0.0),
-    model_dir=home,
+    model_dir=home, begin_id=special.begin_id or 0,
   )  # fmt: skip
   writer = MetricsWriter(home) if first else None
   if writer is not None:
@@ -110,6 +113,7 @@ def train(
     )
     actions: list[loop.Action] = []
     if eval_data is not None:
+      eval_data = eval_data.beginning(special.begin_id or 0)
       actions.append(Evaluate(eval_data, eval_period, eval_data.split, writer))
     actions += [*extras, Save(checkpoints, checkpoint_period, history.record)]
     actions.append(Report(history, train_data, checkpoint_period, tasks.licences()))
@@ -133,6 +137,14 @@ def _begin(
   if initial is not None:
     return from_initial(trainer, initial, fresh)
   return trainer.create(), {}
+
+
+def _special(model: Model, data: Dataset, home: Path, initial: str | None) -> Special:
+  """What begins and ends the run's sequences: as before, or as the initial checkpoint says."""
+  with contextlib.suppress(UserError):
+    return Special.of(checkpoint.record(home).get("special", {}))
+  begun = Special() if initial is None else published.special(initial)
+  return begun.trained(model, data, str(initial))
 
 
 def _flops(trainer: Trainer) -> tuple[float | None, float | None]:

@@ -31,16 +31,19 @@ class Layout:
 
   Every side gets `<side>_positions` (restarting in every piece) and `<side>_segment_ids` (1, 2, ...
   along a row; 0 at padding). A side with target tokens also gets, unless they are columns,
-  `<side>_input_tokens` (the targets shifted right within their piece, beginning with 0) and
+  `<side>_input_tokens` (the targets shifted right within their piece, `begin_id` first) and
   `<side>_loss_weights` (1 at every target).
 
   Attributes:
     lengths: side ("encoder", "decoder") → tokens a row.
     columns: features that pieces bring along; the first one of a side tells its length.
+    begin_id: what the input tokens of a piece begin with, where they are its shifted targets.
   """
 
   lengths: Mapping[str, int]
   columns: tuple[str, ...]
+  # Not shown: what is made of examples does not depend on it.
+  begin_id: int = dataclasses.field(default=0, repr=False, kw_only=True)
 
   def features(self) -> dict[str, int]:
     """Feature name → tokens a row."""
@@ -86,7 +89,9 @@ class Layout:
       if targets is not None and f"{side}_input_tokens" not in batch:
         shifted = np.zeros_like(targets)
         shifted[:, 1:] = targets[:, :-1]
-        batch[f"{side}_input_tokens"] = shifted * (batch[f"{side}_positions"] > 0)
+        shifted *= batch[f"{side}_positions"] > 0
+        begins = (batch[f"{side}_positions"] == 0) & (batch[f"{side}_segment_ids"] > 0)
+        batch[f"{side}_input_tokens"] = np.where(begins, np.int32(self.begin_id), shifted)
       if targets is not None and f"{side}_loss_weights" not in batch:
         batch[f"{side}_loss_weights"] = (batch[f"{side}_segment_ids"] > 0).astype(np.int32)
     return batch

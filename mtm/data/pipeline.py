@@ -50,6 +50,8 @@ class Dataset:
     module: import path of a module that registers tasks; mtm's own are always there.
     num_epochs: of every task; None: endless. A task that ends leaves the others their proportions.
     num_batches: at most so many batches; None: no limit.
+    begin_id: what a decoder is fed before the first token of a piece; None: what the checkpoint
+      says that training began from, else 0.
   """
 
   mixture_or_task_name: str
@@ -63,6 +65,7 @@ class Dataset:
   module: str | None = None
   num_epochs: int | None = None
   num_batches: int | None = None
+  begin_id: int | None = None
 
   def batches(
     self, objective: Objective, shard: tuple[int, int] = (0, 1), prefetch: int = 2
@@ -89,7 +92,7 @@ class Dataset:
     rows = Rows(feeds, mixing, preprocessor, self.pack, Pool(size, self.seed))
     return RowBatches(
       rows,
-      preprocessor.layout,
+      dataclasses.replace(preprocessor.layout, begin_id=self.begin_id or 0),
       cut,
       splits[0].vocabulary(splits[0].text).vocab_size,
       self._identity(preprocessor, feeds),
@@ -103,6 +106,10 @@ class Dataset:
       UserError: a length is missing or does not serve.
     """
     return self._preprocessor(objective).layout.shapes(self.batch_size)
+
+  def beginning(self, begin_id: int) -> Dataset:
+    """This data set, a decoder fed `begin_id` first unless it says what."""
+    return self if self.begin_id is not None else dataclasses.replace(self, begin_id=begin_id)
 
   @functools.cached_property
   def lengths(self) -> Mapping[str, int]:

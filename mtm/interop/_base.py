@@ -40,8 +40,11 @@ class Foreign:
     source: its tensors.
     rows: the name table.
     ignored, copies: see `mtm.interop.tree.read`.
-    begin_id: the id that a decoder is fed first; None: its prompt begins with a token of its own.
-    eos_id: the id that ends a sequence, or None.
+    begin_id: the id that a decoder is fed first; None: its prompt begins with a token of its own,
+      or beside an encoder nobody says what.
+    eos_id: the id that ends a sequence, or several any of which does, or None.
+    pad_id: the id that pads, or None.
+    bos_id: the id that begins a text of a decoder alone, or None.
     files: what must travel along to write the checkpoint back: name → path.
     layout: what else must be known for that, JSON-able.
     moments: reads the optimizer's state; None where the checkpoint has none that mtm knows.
@@ -55,7 +58,9 @@ class Foreign:
   ignored: tuple[str, ...] = ()
   copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
   begin_id: int | None = None
-  eos_id: int | None = None
+  eos_id: int | tuple[int, ...] | None = None
+  pad_id: int | None = 0
+  bos_id: int | None = None
   files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
   layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   moments: Callable[[], Moments] | None = None
@@ -99,6 +104,7 @@ class Export:
     params: nested dict of numpy or JAX arrays.
     source: the directory with the files and `layout.json` that an import kept, or None.
     vocabulary: the directory of the vocabulary, or None.
+    begin_id, eos_id: what the model was trained with here, see `Foreign`; None where `source` says.
   """
 
   build: Callable[..., Model]
@@ -106,6 +112,8 @@ class Export:
   params: Params
   source: Path | None = None
   vocabulary: Path | None = None
+  begin_id: int | None = None
+  eos_id: int | tuple[int, ...] | None = None
 
 
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:

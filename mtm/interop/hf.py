@@ -87,7 +87,8 @@ class HuggingFace:
     }
     return Foreign(
       str(path), family.build, arguments, source, rows, family.ignored, family.copies,
-      begin_id(values), values.get("eos_token_id"), {name: path / name for name in kept}, layout,
+      files={name: path / name for name in kept}, layout=layout,
+      **special(path, values, family.ids),
     )  # fmt: skip
 
   def write(self, path: Path, export: Export) -> int:
@@ -106,6 +107,7 @@ class HuggingFace:
         "model_type": family.model_type, "architectures": [family.architectures[0]],
         **family.config(export.arguments), "dtype": "float32",
       }  # fmt: skip
+      values |= _trained_ids(values, export)
     path.mkdir(parents=True, exist_ok=True)
     for folder in filter(None, (export.source, export.vocabulary)):
       for name in TOKENIZER:
@@ -118,12 +120,17 @@ class HuggingFace:
 
 def read_config(path: Path) -> dict[str, Any]:
   """The contents of a directory's `config.json`. Raises UserError where it is damaged."""
+  return json_object(path / CONFIG)
+
+
+def json_object(file: Path) -> dict[str, Any]:
+  """What a JSON file of settings holds. Raises UserError where it is damaged."""
   try:
-    values = json.loads((path / CONFIG).read_text())
+    values = json.loads(file.read_text())
   except (OSError, ValueError) as error:
-    raise UserError(f"{path / CONFIG} cannot be read ({error}): copy it again") from error
+    raise UserError(f"{file} cannot be read ({error}): copy it again") from error
   if not isinstance(values, dict):
-    raise UserError(f"{path / CONFIG} is no config: it holds a {type(values).__name__}")
+    raise UserError(f"{file} is no config: it holds a {type(values).__name__}")
   return values
 
 
@@ -141,12 +148,40 @@ def family_of(values: Mapping[str, Any], where: str) -> Published:
   raise UserError(f"{where} is a {', '.join(sorted(names))}, and mtm reads of {kind}: {readable}")
 
 
-def begin_id(values: Mapping[str, Any]) -> int | None:
-  """What a decoder beside an encoder is fed first."""
-  if not values.get("is_encoder_decoder"):
-    return None
-  first = values.get("decoder_start_token_id")
-  return values.get("pad_token_id") if first is None else first
+def special(
+  path: Path, values: Mapping[str, Any], defaults: Mapping[str, int | None]
+) -> dict[str, Any]:
+  """The special ids of a `Foreign`, by its field's names.
+
+  Args:
+    path: their directory; its generation_config.json says what ends a generation.
+    values: their config.
+    defaults: see `Published.ids`.
+  """
+  file = path / "generation_config.json"
+  generation = _told(json_object(file) if file.is_file() else {})
+  told = {**defaults, **generation, **_told(values)}
+  begin = told.get("decoder_start_token_id", told.get("pad_token_id", 0))
+  eos = generation.get("eos_token_id", told.get("eos_token_id"))
+  return {
+    "begin_id": begin if values.get("is_encoder_decoder") else None,
+    "eos_id": tuple(eos) if isinstance(eos, list) else eos,
+    "pad_id": told.get("pad_token_id"),
+    "bos_id": told.get("bos_token_id"),
+  }
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+  """What is said of special ids; null says nothing."""
+  return {name: x for name, x in values.items() if name.endswith("_token_id") and x is not None}
+
+
+def _trained_ids(values: Mapping[str, Any], export: Export) -> dict[str, Any]:
+  """The special ids of a model that was trained here, for its config."""
+  paired = bool(values.get("is_encoder_decoder"))
+  eos = list(export.eos_id) if isinstance(export.eos_id, tuple) else export.eos_id
+  found = {"decoder_start_token_id": export.begin_id if paired else None, "eos_token_id": eos}
+  return {name: x for name, x in found.items() if x is not None}
 
 
 def _renamed(weights: Safetensors, family: Published, rows: Sequence[Row]) -> Renamed:

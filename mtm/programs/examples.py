@@ -15,8 +15,29 @@ Example = Mapping[str, Any]
 class Source(Protocol):
   """Where examples come from."""
 
-  def examples(self, vocabulary: Any, encoder: bool) -> Iterator[Example]:
-    """Examples in order, the same at every call; `encoder`: whether inputs go to an encoder."""
+  def examples(self, vocabulary: Any, encoder: bool, framed: bool = False) -> Iterator[Example]:
+    """Examples in order, the same at every call.
+
+    Args:
+      vocabulary: text ↔ ids.
+      encoder: whether inputs go to an encoder.
+      framed: see `encoded`.
+    """
+
+
+def encoded(vocabulary: Any, text: str, encoder: bool, framed: bool = False) -> list[int]:
+  """The ids of a text as a model was trained to read it.
+
+  Args:
+    vocabulary: text ↔ ids.
+    text: the text.
+    encoder: whether an encoder reads it; then it ends with the end-of-sequence id.
+    framed: whether it stands between the special ids that its original's tokenizer puts around it,
+      where the vocabulary knows them.
+  """
+  if framed and hasattr(vocabulary, "framed"):
+    return vocabulary.framed(text)
+  return terminated(vocabulary, text) if encoder else vocabulary.encode(text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +52,9 @@ class FromTask:
   data: Any
   limit: int | None = None
 
-  def examples(self, vocabulary: Any, encoder: bool) -> Iterator[Example]:
-    """See `Source.examples`."""
-    del encoder
+  def examples(self, vocabulary: Any, encoder: bool, framed: bool = False) -> Iterator[Example]:
+    """See `Source.examples`; a task has its own ends."""
+    del encoder, framed
     for example in self.data.examples(self.limit):
       row: dict[str, Any] = {}
       for name in ("inputs", "targets"):
@@ -57,7 +78,7 @@ class FromFile:
   path: str
   field: str = "inputs"
 
-  def examples(self, vocabulary: Any, encoder: bool) -> Iterator[Example]:
+  def examples(self, vocabulary: Any, encoder: bool, framed: bool = False) -> Iterator[Example]:
     """See `Source.examples`."""
     from mtm.data.sources.files import read_prompts
 
@@ -65,8 +86,8 @@ class FromFile:
       text = record[self.field]
       row = {
         **record,
-        "inputs_ids": terminated(vocabulary, text) if encoder else vocabulary.encode(text),
+        "inputs_ids": encoded(vocabulary, text, encoder, framed),
       }
       if "targets" in record:
-        row["targets_ids"] = terminated(vocabulary, record["targets"])
+        row["targets_ids"] = encoded(vocabulary, record["targets"], True, framed and encoder)
       yield row

@@ -16,10 +16,12 @@ from mtm.decoding.constraints import Constraint
 from mtm.decoding.loop import generate
 from mtm.decoding.sample import example_keys
 from mtm.errors import UserError
+from mtm.programs.special import ENCODER, Ids, without_begin
 from mtm.sharding.plan import Plan
 from mtm.types import Batch, Model, Params
 
 _NEVER = -1  # no token has this id
+NO_BEGIN = "an input is empty, and nothing stands before it in this model: give it a token"
 SHORTEST = 16  # prompts are padded to this length times a power of two, so that few shapes compile
 
 
@@ -55,21 +57,22 @@ class Generator:
     plan: where arrays lie.
     policy: greedy, sampling or beam search.
     max_length: the most tokens to generate.
-    eos_id: ends a hypothesis; None: only its length does.
+    eos_id: ends a hypothesis, as any of several ids does; None: only its length does.
     batch_size: examples decoded together; the last batch is padded.
     constraints: what may not be generated.
     use_cache: False decodes without the key-value cache, to check it.
     bidirectional_prefix: whether the prompt is read in both directions (prefix LM).
     seed: decides samples, together with each example's number.
     begin_id: what a decoder is fed before its prompt, or before all where it answers an encoder;
-      None: nothing, so that a decoder's prompt must not be empty.
+      None: nothing, so that a decoder's prompt must not be empty, and beside an encoder nothing can
+      be generated.
   """
 
   model: Model
   plan: Plan
   policy: Policy
   max_length: int
-  eos_id: int | None = 1
+  eos_id: Ids = 1
   batch_size: int = 8
   constraints: Sequence[Constraint] = ()
   use_cache: bool = True
@@ -88,13 +91,17 @@ class Generator:
         the end-of-sequence id where the model saw it in training.
 
     Raises:
-      UserError: a prompt and `max_length` together are longer than the model.
+      UserError: a prompt and `max_length` together are longer than the model, a prompt is empty and
+        nothing stands before it, or the model has no decoder.
     """
+    self._check()
     prompts = iter(prompts)
     if self.use_cache:
       params = self.plan.jit(self.model.prepare)(params)  # once, not for every batch
     while rows := list(itertools.islice(prompts, self.batch_size)):
       ids = np.asarray([number for number, _ in rows])
+      if self.begin_id is None and not all(len(prompt) for _, prompt in rows):
+        raise UserError(NO_BEGIN)
       longest = max(len(prompt) for _, prompt in rows)
       padded = [list(prompt) for _, prompt in rows] + [[]] * (self.batch_size - len(rows))
       batch = self._batch(padded, self._length(longest))
@@ -117,10 +124,19 @@ class Generator:
 
     return self.plan.jit(run)
 
+  def _check(self) -> None:
+    if "decoder_input_tokens" not in self.model.inputs:
+      raise UserError(
+        f"an {self.model.architecture} alone generates nothing: take the checkpoint of a decoder,"
+        " or `encode` and `logits` of this one"
+      )
+    if self.reads_encoder and self.begin_id is None:
+      raise UserError(without_begin("the checkpoint"))
+
   @property
   def reads_encoder(self) -> bool:
     """Whether inputs go to an encoder; otherwise they are the decoder's prompt."""
-    return "encoder_input_tokens" in self.model.inputs
+    return ENCODER in self.model.inputs
 
   def _length(self, longest: int) -> int:
     """The padded length of a batch whose longest prompt has so many tokens."""
@@ -155,12 +171,12 @@ class Generator:
     return batch
 
 
-def _hypotheses(out: Generated, index: int, eos_id: int | None) -> list[Hypothesis]:
-  found = []
+def _hypotheses(out: Generated, index: int, eos_id: Ids) -> list[Hypothesis]:
+  found, ends = [], eos_id if isinstance(eos_id, tuple) else (eos_id,)
   for tokens, score, length in zip(
     out.tokens[index], out.scores[index], out.lengths[index], strict=True
   ):
     if length:
       ids = tokens[:length].tolist()
-      found.append(Hypothesis(ids[:-1] if ids[-1] == eos_id else ids, float(score)))
+      found.append(Hypothesis(ids[:-1] if ids[-1] in ends else ids, float(score)))
   return found

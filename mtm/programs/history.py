@@ -43,6 +43,7 @@ class History:
       "config": self.config,
       "tokens": run.tokens,
       "first_step": self.before.get("first_step", 0),
+      "special": self.before.get("special", {}),
       "ledger": self.ledger(run),
       "versions": card.versions(jax.devices()[0].device_kind, mtm.__version__),
     }

@@ -16,7 +16,8 @@ from mtm.decoding.greedy import Greedy
 from mtm.decoding.score import score
 from mtm.errors import UserError
 from mtm.programs.examples import Example
-from mtm.programs.generation import Generator, padded
+from mtm.programs.generation import NO_BEGIN, Generator, padded
+from mtm.programs.special import ENCODER, Ids, without_begin
 from mtm.sharding.plan import Plan
 from mtm.types import Model, Params
 
@@ -42,6 +43,7 @@ class Setting:
     bidirectional_prefix: whether a decoder reads its prompt in both directions.
     seed: decides samples.
     begin_id: see `Generator`.
+    eos_id: see `Generator`; None: the vocabulary's.
   """
 
   model: Model
@@ -52,6 +54,7 @@ class Setting:
   bidirectional_prefix: bool = False
   seed: int = 0
   begin_id: int | None = 0
+  eos_id: Ids = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +76,9 @@ class Predict:
 
   def rows(self, setting: Setting, examples: Numbered) -> Iterator[Row]:
     """See `Mode.rows`."""
+    eos = setting.vocabulary.eos_id if setting.eos_id is None else setting.eos_id
     generate = Generator(
-      setting.model, setting.plan, self.policy, self.max_length, setting.vocabulary.eos_id,
+      setting.model, setting.plan, self.policy, self.max_length, eos,
       setting.batch_size, self.constraints, self.use_cache, setting.bidirectional_prefix,
       setting.seed, setting.begin_id,
     )  # fmt: skip
@@ -100,8 +104,13 @@ class Score:
     """See `Mode.rows`.
 
     Raises:
-      UserError: an example has no targets.
+      UserError: an example has no targets, or the model no decoder.
     """
+    if "decoder_input_tokens" not in setting.model.inputs:
+      raise UserError(
+        f"an {setting.model.architecture} alone gives targets no likelihood: take the checkpoint of"
+        " a decoder, or `logits` of this one"
+      )
     run = setting.plan.jit(functools.partial(score, setting.model.apply))
     while part := list(itertools.islice(examples, setting.batch_size)):
       for number, example in part:
@@ -116,7 +125,7 @@ class Score:
 
 def _scored_batch(setting: Setting, examples: list[Example]) -> dict[str, np.ndarray]:
   """Rows of teacher forcing; a decoder reads inputs and targets in one line."""
-  encoder = "encoder_input_tokens" in setting.model.inputs
+  encoder = ENCODER in setting.model.inputs
   lines, known = [], []
   for example in examples:
     inputs, targets = list(example["inputs_ids"]), list(example["targets_ids"])
@@ -127,11 +136,11 @@ def _scored_batch(setting: Setting, examples: list[Example]) -> dict[str, np.nda
   tokens, weights = np.zeros((rows, length), np.int32), np.zeros((rows, length), np.int32)
   for index, (line, start) in enumerate(zip(lines, known, strict=True)):
     tokens[index, : len(line)], weights[index, start : len(line)] = line, 1
-  begin = 0 if encoder and setting.begin_id is None else setting.begin_id
+  begin = setting.begin_id
+  if begin is None and encoder:
+    raise UserError(without_begin("the checkpoint"))
   if begin is None and not all(known):
-    raise UserError(
-      "an input is empty, and nothing stands before it in this model: give it a token"
-    )
+    raise UserError(NO_BEGIN)
   batch = {
     "decoder_input_tokens": _before(tokens, begin),
     "decoder_target_tokens": tokens if begin is not None else _after(tokens),

@@ -19,10 +19,12 @@ from mtm import __version__, config, interop
 from mtm.errors import UserError
 from mtm.families._published import complete
 from mtm.interop._base import shapes
+from mtm.interop import hf
 from mtm.interop.tree import Empty, Place, put
 from mtm.programs import loading
 from mtm.programs.loading import VOCABULARY
 from mtm.sharding.mesh import Mesh
+from mtm.programs.special import Special
 from mtm.sharding.plan import Plan
 from mtm.training import checkpoint
 from mtm.types import Model, Params
@@ -41,7 +43,7 @@ class Opened:
     build, arguments: `build(**arguments)` is the model; all arguments are told.
     fill: `(model, place, empty) → params`, see `mtm.interop.tree.read`; a parameter or less is in
       memory at a time, and what `empty` and `place` keep.
-    begin_id, eos_id: see `mtm.interop.Foreign`.
+    special: what begins, pads and ends its sequences.
     source: the directory with what must travel along, or None.
     vocabulary: makes the vocabulary; None where there is none.
     foreign: the original, where it is another library's.
@@ -52,14 +54,19 @@ class Opened:
   build: Callable[..., Model]
   arguments: dict[str, Any]
   fill: Callable[[Model, Place, Empty], Params]
-  begin_id: int | None = 0
-  eos_id: int | None = None
+  special: Special = Special()
   source: Path | None = None
   vocabulary: Callable[[], Any] | None = None
   foreign: interop.Foreign | None = None
 
   def model(self, **changes: Any) -> Model:
     """The model, with some of the builder's arguments replaced."""
+  @property
+  def framed(self) -> bool:
+    """Whether its texts stand between the special ids of the original's tokenizer: those of a run
+    that trained here are as its task made them."""
+    return self.foreign is not None or self.source is not None
+
     return self.build(**{**self.arguments, **changes})
 
   def read(self, model: Model, plan: Plan) -> Params:
@@ -86,7 +93,6 @@ def open_checkpoint(path: str | Path) -> Opened:
   if parts is None:
     raise UserError(f"{made}: MODEL must be a call such as @llama.llama()")
   build, arguments = parts
-  told = _layout(home / SOURCE)
   vocabulary = home / VOCABULARY
 
   def fill(model: Model, place: Place, empty: Empty) -> Params:
@@ -97,8 +103,7 @@ def open_checkpoint(path: str | Path) -> Opened:
     return tree
 
   return Opened(
-    where, OURS, build, complete(build, arguments), fill, told.get("begin_id", 0),
-    told.get("eos_id"),
+    where, OURS, build, complete(build, arguments), fill, _special(step),
     home / SOURCE if (home / SOURCE).is_dir() else None,
     (lambda: loading.vocabulary(step)) if vocabulary.is_dir() else None,
   )  # fmt: skip
@@ -124,8 +129,8 @@ def _foreign(where: Path, name: str, foreign: interop.Foreign) -> Opened:
 
   has = bool(foreign.files.keys() - {"config.json", "generation_config.json"})
   return Opened(
-    where, name, foreign.build, foreign.arguments, foreign.params, foreign.begin_id,
-    foreign.eos_id, None, vocabulary if has else None, foreign,
+    where, name, foreign.build, foreign.arguments, foreign.params, Special.of(foreign), None,
+    vocabulary if has else None, foreign,
   )  # fmt: skip
 
 
@@ -142,12 +147,19 @@ def parameters(model: Model, mesh: Mesh, path: str) -> tuple[Plan, Params]:
   return plan, opened.read(model, plan)
 
 
-def begin_id(path: str) -> int | None:
-  """What the decoder of any checkpoint is fed first; None: nothing but its prompt."""
+def framed(path: str | Path) -> bool:
+  """See `Opened.framed`."""
+  if open_foreign(path) is not None:
+    return True
+  return (checkpoint.find(path).parent.parent / SOURCE).is_dir()
+
+
+def special(path: str | Path) -> Special:
+  """What begins, pads and ends the sequences of any checkpoint, one that lacks a head included."""
+  if hf.FORMAT.found(Path(path)):
+    return Special.of(hf.FORMAT.heads(Path(path))[0])
   opened = open_foreign(path)
-  if opened is not None:
-    return opened.begin_id
-  return _layout(checkpoint.find(path).parent.parent / SOURCE).get("begin_id", 0)
+  return _special(checkpoint.find(path)) if opened is None else opened.special
 
 
 def vocabulary(path: str) -> Any:
@@ -220,7 +232,10 @@ def write(opened: Opened, params: Params, target: str, destination: Path) -> int
     formats = interop.formats()
     home = opened.where if opened.format == OURS else None
     vocabulary = home / VOCABULARY if home is not None and (home / VOCABULARY).is_dir() else None
-    export = interop.Export(opened.build, opened.arguments, params, source, vocabulary)
+    export = interop.Export(
+      opened.build, opened.arguments, params, source, vocabulary, opened.special.begin_id,
+      opened.special.eos_id,
+    )  # fmt: skip
     return formats[target].write(folder, export)
 
 
@@ -241,13 +256,18 @@ def _keep(opened: Opened, folder: Path) -> None:
   assert opened.foreign is not None
   for name, path in opened.foreign.files.items():
     shutil.copyfile(path, folder / name)
-  told = {**opened.foreign.layout, "begin_id": opened.begin_id, "eos_id": opened.eos_id}
+  told = {**opened.foreign.layout, **opened.special.json()}
   (folder / "layout.json").write_text(json.dumps(told, indent=2) + "\n")
 
 
-def _layout(folder: Path) -> dict[str, Any]:
-  file = folder / "layout.json"
-  return json.loads(file.read_text()) if file.exists() else {}
+def _special(step: Path) -> Special:
+  """What a checkpoint of ours says: its record where it was trained here, else what was kept of the
+  original."""
+  trained = checkpoint.record(step).get("special")
+  kept = step.parent.parent / SOURCE / "layout.json"
+  if trained is not None or not kept.exists():
+    return Special.of(trained or {})
+  return Special.of(json.loads(kept.read_text()))
 
 
 @contextmanager

@@ -66,6 +66,6 @@ class Sample:
     self._generator = Generator(
       trainer.model, trainer.plan, self.policy, self.max_length, vocabulary.eos_id,
       -(-rows // trainer.plan.rows) * trainer.plan.rows,
-      bidirectional_prefix=self.bidirectional_prefix,
+      bidirectional_prefix=self.bidirectional_prefix, begin_id=run.begin_id,
     )  # fmt: skip
     return self._generator

@@ -53,7 +53,9 @@ class TaskMetrics:
     run.sync()
     trainer = run.trainer
     with run.clock.measure("task metrics"):
-      found = self.measure(trainer.model, trainer.plan, run.state.params, run.step, run.model_dir)
+      found = self.measure(
+        trainer.model, trainer.plan, run.state.params, run.step, run.model_dir, run.begin_id
+      )
     if jax.process_index() == 0:
       with MetricsWriter(run.model_dir, tensorboard=False) as writer:
         for task, values in found.items():
@@ -62,7 +64,13 @@ class TaskMetrics:
       run.note(f"step {run.step}: {task} " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
 
   def measure(
-    self, model: Model, plan: Plan, params: Params, step: int, home: Path
+    self,
+    model: Model,
+    plan: Plan,
+    params: Params,
+    step: int,
+    home: Path,
+    begin_id: int | None = 0,
   ) -> dict[str, dict[str, float]]:
     """Task → metric → number; nothing for tasks without metrics.
 
@@ -70,14 +78,16 @@ class TaskMetrics:
       model, plan, params: what is measured, and where it lies.
       step: how far it is trained, for the logs.
       home: where `inference_eval/` goes.
+      begin_id: what the model's decoder begins with, see `Generator`.
     """
     vocabulary = self.data.vocabulary()
     length = self.max_length or self.data.lengths["targets"]
     rows, both = self.data.batch_size, self.bidirectional_prefix
-    setting = Setting(model, params, plan, vocabulary, rows, both)
+    setting = Setting(model, params, plan, vocabulary, rows, both, begin_id=begin_id)
     generator = Generator(
-      model, plan, self.policy, length, vocabulary.eos_id, rows, bidirectional_prefix=both
-    )
+      model, plan, self.policy, length, vocabulary.eos_id, rows, bidirectional_prefix=both,
+      begin_id=begin_id,
+    )  # fmt: skip
 
     def predict(inputs: list[list[int]]) -> list[list[int]]:
       return [best[0].tokens for best in generator(params, enumerate(inputs))]

@@ -85,6 +85,7 @@ class Run:
     pending: reads the metrics of the newest step, where they were not read yet.
     model_dir: where the run keeps its files.
     note: shows a line of text to whoever watches.
+    begin_id: what the decoder's rows begin with.
   """
 
   trainer: Trainer
@@ -102,6 +103,7 @@ class Run:
   pending: Callable[[], None] | None = None
   model_dir: Path = Path()
   note: Callable[[str], None] = print
+  begin_id: int = 0
 
   def sync(self) -> None:
     """Waits for the newest step and reads its metrics: what an action does before it saves."""

@@ -115,11 +115,28 @@ def test_a_model_without_a_published_form_is_told(tmp_path: Path) -> None:
     hf.FORMAT.write(tmp_path, Export(mine, {}, {}))  # type: ignore[arg-type]
 
 
-def test_the_begin_of_a_decoder_is_its_padding_where_nothing_else_is_said() -> None:
+def test_the_begin_of_a_decoder_is_its_padding_where_nothing_else_is_said(tmp_path: Path) -> None:
   pair = {"is_encoder_decoder": True, "pad_token_id": 3}
-  assert hf.begin_id(pair) == 3
-  assert hf.begin_id({**pair, "decoder_start_token_id": 2}) == 2
-  assert hf.begin_id({"pad_token_id": 3}) is None
+  for values, defaults, begin in (
+    (pair, {}, 3),
+    ({**pair, "decoder_start_token_id": 2}, {}, 2),
+    ({**pair, "decoder_start_token_id": None}, {}, 3),
+    ({"pad_token_id": 3}, {}, None),
+    (pair, {"decoder_start_token_id": 4}, 4),
+    (pair, {"decoder_start_token_id": None}, None),  # mBART: its user has to say
+    ({"is_encoder_decoder": True}, {}, 0),
+  ):
+    assert hf.special(tmp_path, values, defaults)["begin_id"] == begin, (values, defaults)
+
+
+def test_special_ids_are_those_of_the_config_its_class_and_its_generation(tmp_path: Path) -> None:
+  values = {"pad_token_id": None, "bos_token_id": 7, "eos_token_id": 5}
+  found = hf.special(tmp_path, values, {"pad_token_id": 1})
+  assert found == {"begin_id": None, "eos_id": 5, "pad_id": 1, "bos_id": 7}
+  assert hf.special(tmp_path, {}, {})["pad_id"] is None
+  (tmp_path / "generation_config.json").write_text('{"eos_token_id": [5, 9], "pad_token_id": 4}')
+  found = hf.special(tmp_path, values, {"pad_token_id": 1})
+  assert found["eos_id"] == (5, 9) and found["pad_id"] == 4
 
 
 def test_shapes_are_those_of_init() -> None:

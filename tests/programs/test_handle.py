@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import scipy.special
+import tokenizers as tk
 
 import mtm
 from mtm.decoding.beam import Beam
@@ -93,8 +97,149 @@ def test_encode_gives_a_state_a_token(tmp_path: Path) -> None:
   handle = load(recorded.directory("bert", tmp_path / "hf"), dtype="bfloat16")
   one, two = handle.encode([[5, 6, 7], [5]])
   assert one.shape == (3, 12) and two.shape == (1, 12)
-  with pytest.raises(UserError, match="an encoder-decoder encodes a pair"):
-    load(t5x_names.checkpoint("native", "t5_1_1")).encode([[5]])
+
+
+def test_encode_gives_the_states_of_an_encoder_beside_a_decoder() -> None:
+  arrays = t5x_names.load("t5_1_1")
+  handle = load(t5x_names.checkpoint("native", "t5_1_1"))
+  rows = arrays["in/encoder_input_tokens"]
+  found = handle.encode(list(rows))
+  assert len(found) == len(rows)
+  for states, ids, wanted in zip(found, rows, arrays["encoded"], strict=True):
+    real = int((ids > 0).sum())
+    assert states.shape == (real, 16)
+    np.testing.assert_allclose(states, wanted[:real], atol=1e-5)  # float32
+
+
+@pytest.mark.parametrize("name", ["roberta", "mpnet", "bart", "mbart"])
+def test_padding_is_told_by_the_checkpoints_own_id(name: str, tmp_path: Path) -> None:
+  """A batch of plain ids gives what the original gave with its attention mask."""
+  arrays, batch = recorded.arrays(name), recorded.batch(name)
+  handle = load(recorded.directory(name, tmp_path / "hf"))
+  mask = batch.pop("encoder_segment_ids")
+  assert handle.pad_id == 1
+  batch["encoder_input_tokens"] = np.where(mask > 0, batch["encoder_input_tokens"], handle.pad_id)
+  real = arrays["mask"] > 0
+  logits = np.asarray(handle.logits(batch))
+  # float32 with other orders of summation.
+  np.testing.assert_allclose(logits[real], arrays["logits"][real], rtol=1e-4, atol=1e-4)
+  wrong = handle.logits({**batch, "encoder_segment_ids": np.ones_like(mask)})
+  assert np.abs(np.asarray(wrong) - logits)[real].max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["roberta", "bart", "gpt2"])
+def test_padding_around_ids_stands_for_nothing(name: str, tmp_path: Path) -> None:
+  handle = load(recorded.directory(name, tmp_path / "hf"))
+  pad, rows = handle.pad_id, [[0, 5, 9, 7], [6, 0]]
+  if name == "gpt2":  # has no id for padding: its 0 is a token like others
+    assert pad is None
+    longer = handle.generate([[5, 9], [5, 9, 0]], 3)
+    assert longer[0] != longer[1] or handle.score([[5]], [[9]]) != handle.score([[5]], [[9, 0]])
+    return
+  padded = np.array([[0, 5, 9, 7, pad, pad], [6, 0, pad, pad, pad, pad]])
+  for a, b in zip(handle.encode(rows), handle.encode(padded), strict=True):
+    np.testing.assert_array_equal(a, b)
+  if name == "bart":
+    assert handle.generate(rows, 4) == handle.generate(padded, 4)
+    assert handle.score(rows, rows) == handle.score(padded, padded)
+
+
+def test_any_of_the_checkpoints_ends_ends(tmp_path: Path) -> None:
+  folder = recorded.directory("gpt2", tmp_path / "hf")
+  endless = dataclasses.replace(load(folder), eos_id=None).generate([[5, 6, 7]], 6)[0]
+  (folder / "generation_config.json").write_text(
+    json.dumps({"eos_token_id": [endless[4], endless[2]]})
+  )
+  handle = load(folder)
+  assert handle.eos_id == (endless[4], endless[2])
+  first = min(endless.index(endless[4]), endless.index(endless[2]))
+  assert handle.generate([[5, 6, 7]], 6) == [endless[:first]]
+
+
+def test_an_mbart_begins_with_a_language_that_somebody_names(tmp_path: Path) -> None:
+  folder = recorded.directory("mbart", tmp_path / "hf")
+  config = json.loads((folder / "config.json").read_text())
+  del config["decoder_start_token_id"]
+  (folder / "config.json").write_text(json.dumps(config))
+  handle = load(folder)
+  assert handle.begin_id is None
+  for ask in (lambda: handle.generate([[5, 6]]), lambda: handle.score([[5, 6]], [[7]])):
+    with pytest.raises(UserError, match="decoder_start_token_id.*begin_id.*language"):
+      ask()
+  told, other = load(folder, begin_id=9), load(folder, begin_id=8)
+  assert told.score([[5, 6]], [[7, 8]]) != other.score([[5, 6]], [[7, 8]])
+
+
+def test_rows_of_any_number_on_any_mesh(tmp_path: Path) -> None:
+  handle = load(
+    recorded.directory("gpt2", tmp_path / "hf"), mesh(data=3, devices=jax.devices()[:3])
+  )
+  assert handle.batch_size == 9
+  ids = [[5, 6, 7], [8, 9, 10], [1, 2, 3], [4, 5, 6]]
+  logits = np.asarray(handle.logits({"decoder_input_tokens": ids}))
+  assert logits.shape[:2] == (4, 3)
+  alone = np.asarray(handle.logits({"decoder_input_tokens": ids[3:]}))
+  np.testing.assert_allclose(alone[0], logits[3], atol=1e-5)  # float32
+
+
+def test_what_is_no_input_is_told(tmp_path: Path) -> None:
+  decoder = load(recorded.directory("gpt2", tmp_path / "gpt2"))
+  with pytest.raises(UserError, match=r"'text' is one text: give a list of texts, \['text'\]"):
+    decoder.generate("text")
+  with pytest.raises(UserError, match="2 inputs and 1 targets: give one for each"):
+    decoder.score([[5], [6]], [[7]])
+  with pytest.raises(UserError, match="an input holds the id 99, and the model knows 0 to"):
+    decoder.generate([[5, 99]])
+  with pytest.raises(UserError, match="decoder_input_tokens holds the id -1"):
+    decoder.logits({"decoder_input_tokens": [[5, -1]]})
+  with pytest.raises(UserError, match="neither a text nor a list of token ids"):
+    decoder.encode([["a", "b"]])
+  with pytest.raises(UserError, match="an input is empty, and nothing stands before it"):
+    decoder.generate([[]])
+  encoder = load(recorded.directory("bert", tmp_path / "bert"))
+  with pytest.raises(UserError, match="an Encoder alone generates nothing: take .* a decoder"):
+    encoder.generate([[5]])
+  with pytest.raises(UserError, match="an Encoder alone gives targets no likelihood"):
+    encoder.score([[5]], [[6]])
+
+
+WORDS = ["<unk>", "<pad>", "</s>", "<s>", "a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+  ("name", "frame"),
+  [
+    ("t5_1_0", ("", "</s>")),
+    ("llama", ("<s>", "")),
+    ("bart", ("<s>", "</s>")),
+    ("bert", ("<s>", "</s>")),
+  ],
+)
+def test_texts_are_read_as_the_originals_tokenizer_frames_them(
+  name: str, frame: tuple[str, str], tmp_path: Path
+) -> None:
+  folder = recorded.directory(name, tmp_path / "hf")
+  ids = {word: i for i, word in enumerate(WORDS)}
+  backend = tk.Tokenizer(tk.models.WordLevel(ids, "<unk>"))
+  backend.pre_tokenizer = tk.pre_tokenizers.Whitespace()
+  backend.add_special_tokens(WORDS[:4])
+  backend.post_processor = tk.processors.TemplateProcessing(
+    single=[x for x in (frame[0], "$A", frame[1]) if x],
+    special_tokens=[(x, ids[x]) for x in frame if x],
+  )
+  backend.save(str(folder / "tokenizer.json"))
+  handle = load(folder)
+  before, after = ([ids[x]] if x else [] for x in frame)
+  framed = [*before, 4, 5, *after]
+  (states,) = handle.encode(["a b"])
+  np.testing.assert_array_equal(states, handle.encode([framed])[0])
+  if name == "bert":
+    return
+  target = [*before, 6, 7, *after] if name != "llama" else [6, 7]  # goes on in the same line
+  assert handle.score(["a b"], ["c d"]) == handle.score([framed], [target])
+  plain = dataclasses.replace(handle, vocabulary=None)
+  told = plain.generate([framed], 5)[0]
+  assert handle.generate(["a b"], 5) == [handle.vocabulary.decode(told)]
 
 
 def test_text_needs_a_vocabulary() -> None:
