@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from mtm import interop
 from mtm.errors import UserError, nearest
@@ -76,7 +77,7 @@ def _compare(
   if told is None:
     print("not compared with the original: install torch and transformers, or give --reference")
     return
-  found = reference.compare(model, params, told)
+  found = reference.compare(model, jax.tree.map(np.asarray, params), told)
   print(
     f"beside {told.name}: largest difference of logits {found.largest:.2e}, the same likeliest"
     f" token at {100 * found.same:.2f} % of places"

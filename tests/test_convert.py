@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +87,28 @@ def test_an_existing_destination_is_left_alone(
   assert run(t5x_names.checkpoint("native", "t5_tied"), tmp_path / "there") == 1
   assert "exists already" in capsys.readouterr().err
   assert [p.name for p in (tmp_path / "there").iterdir()] == ["mine"]
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+  ("sizes", "share"),
+  [
+    # 48 tensors of 2 MB and 2-MB chunks, of which arenas of malloc keep some.
+    pytest.param((8, 2048, 1 << 21), 0.35, id="130MB"),
+    # 14 tensors of 52 MB: a tensor is there as stored, as ours and compressed.
+    pytest.param((2, 51200, 1 << 25), 0.35, id="740MB", marks=pytest.mark.slow),
+  ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_stays_near_one_tensor(sizes: tuple[int, int, int], share: float) -> None:
+  """Measured in a process of its own, for each way between the formats."""
+  told = subprocess.run(
+    [sys.executable, "-m", "tests.programs.converting", *map(str, sizes)],
+    cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  found = json.loads(told.stdout.splitlines()[-1])
+  total = found.pop("total")
+  assert total > 120e6 and len(found) == 4
+  assert {way: peak for way, peak in found.items() if peak > share * total} == {}

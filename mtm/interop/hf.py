@@ -210,9 +210,11 @@ def _named(
   export: Export, family: Published, layout: Mapping[str, Any], dtype: Any
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Their tensors in their dtype, copies and bare names as the import found them."""
-  copies = {name: family.copies[name] for name in layout.get("copies", ())}
+  rows = family.rows(export.arguments)
+  own = {name for row in rows for name in row.theirs}  # an untied head is no copy
+  copies = {name: family.copies[name] for name in layout.get("copies", ()) if name not in own}
   renamed = layout.get("renamed", {})
-  for name, values in tree.write(export.params, family.rows(export.arguments)):
+  for name, values in tree.write(export.params, rows):
     if name in layout.get("absent", ()):
       continue
     cast = values.astype(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 from mtm.errors import UserError
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHARD_BYTES = 1 << 30  # files of about a gigabyte, which is what has to be in memory to write one
+SHARD_BYTES = 1 << 30
+HEADER_BYTES = 1 << 17  # room for a thousand names
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 class Safetensors:
@@ -79,42 +82,76 @@ class Renamed:
 
 
 def save(directory: str | Path, tensors: Iterable[tuple[str, np.ndarray]]) -> int:
-  """Writes tensors in files of about `SHARD_BYTES`, and their index where there are several.
+  """Writes tensors, each as it comes, in files of about `SHARD_BYTES`, and their index where there
+  are several.
 
   Returns:
     how many values were written.
   """
-  from safetensors.numpy import save_file
-
   folder = Path(directory)
   folder.mkdir(parents=True, exist_ok=True)
-  files: list[list[str]] = []
-  batch: dict[str, np.ndarray] = {}
+  files: list[_Part] = []
   total = count = 0
-
-  def flush() -> None:
-    nonlocal batch
-    save_file(batch, str(folder / f"part-{len(files)}.safetensors"), {"format": "pt"})
-    files.append(list(batch))
-    batch = {}
-
-  for name, values in tensors:
-    if batch and sum(x.nbytes for x in batch.values()) + values.nbytes > SHARD_BYTES:
-      flush()
-    batch[name] = np.ascontiguousarray(values)
-    total, count = total + values.nbytes, count + values.size
-  flush()
+  with contextlib.ExitStack() as stack:
+    for name, values in tensors:
+      if not files or not files[-1].takes(name, values):
+        stack.close()
+        files.append(stack.enter_context(_Part(folder / f"part-{len(files)}.safetensors")))
+      files[-1].add(name, values)
+      total, count = total + values.nbytes, count + values.size
   if len(files) == 1:
-    (folder / "part-0.safetensors").replace(folder / ONE)
+    files[0].path.replace(folder / ONE)
     return count
   weight_map: dict[str, str] = {}
-  for number, names in enumerate(files):
+  for number, file in enumerate(files):
     shard = f"model-{number + 1:05}-of-{len(files):05}.safetensors"
-    (folder / f"part-{number}.safetensors").replace(folder / shard)
-    weight_map |= dict.fromkeys(names, shard)
+    file.path.replace(folder / shard)
+    weight_map |= dict.fromkeys(file.names, shard)
   index = {"metadata": {"total_size": total}, "weight_map": weight_map}
   (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
   return count
+
+
+class _Part:
+  """A file that grows by a tensor at a time.
+
+  What it holds is told at its beginning, where room is left for that: the format allows spaces
+  there.
+  """
+
+  def __init__(self, path: Path) -> None:
+    self.path, self.names = path, list[str]()
+    self._told = {"__metadata__": {"format": "pt"}}
+    self._room, self._end = len(json.dumps(self._told)), 0
+
+  def __enter__(self) -> _Part:
+    self._file = self.path.open("wb")
+    self._file.seek(8 + HEADER_BYTES)
+    return self
+
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    with self._file:
+      self._file.seek(0)
+      self._file.write(HEADER_BYTES.to_bytes(8, "little"))
+      self._file.write(json.dumps(self._told).encode().ljust(HEADER_BYTES))
+
+  def takes(self, name: str, values: np.ndarray) -> bool:
+    """Whether it has room for another tensor."""
+    room = self._room + len(json.dumps({name: self._entry(values)}))
+    return self._end + values.nbytes <= SHARD_BYTES and room <= HEADER_BYTES
+
+  def add(self, name: str, values: np.ndarray) -> None:
+    """Writes a tensor."""
+    entry = self._entry(values)
+    self._file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    self._told[name] = entry
+    self._room += len(json.dumps({name: entry}))
+    self._end += values.nbytes
+    self.names.append(name)
+
+  def _entry(self, values: np.ndarray) -> dict[str, Any]:
+    offsets = [self._end, self._end + values.nbytes]
+    return {"dtype": DTYPES[values.dtype.name], "shape": values.shape, "data_offsets": offsets}
 
 
 def _opened(path: Path) -> Any:

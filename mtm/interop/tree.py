@@ -11,7 +11,7 @@ import numpy as np
 from mtm.errors import UserError, nearest
 from mtm.families._names import Row
 
-Place = Callable[[str, np.ndarray], Any]  # path, values → what stands in the tree
+Place = Callable[[str, Any], Any]  # path, values (or what is sliced like them) → the leaf
 Empty = Callable[[tuple[int, ...], Any], np.ndarray]  # shape, dtype → an array to be filled
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,15 +19,16 @@ import numpy as np
 from mtm import __version__, config, interop
 from mtm.errors import UserError
 from mtm.families._published import complete
-from mtm.interop._base import shapes
 from mtm.interop import hf
+from mtm.interop._base import shapes
 from mtm.interop.tree import Empty, Place, put
 from mtm.programs import loading
 from mtm.programs.loading import VOCABULARY
-from mtm.sharding.mesh import Mesh
 from mtm.programs.special import Special
+from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
 from mtm.training import checkpoint
+from mtm.training.pieces import Stored
 from mtm.types import Model, Params
 
 SOURCE = "source"  # what an import keeps of the original, below the model's directory
@@ -59,14 +61,14 @@ class Opened:
   vocabulary: Callable[[], Any] | None = None
   foreign: interop.Foreign | None = None
 
-  def model(self, **changes: Any) -> Model:
-    """The model, with some of the builder's arguments replaced."""
   @property
   def framed(self) -> bool:
     """Whether its texts stand between the special ids of the original's tokenizer: those of a run
     that trained here are as its task made them."""
     return self.foreign is not None or self.source is not None
 
+  def model(self, **changes: Any) -> Model:
+    """The model, with some of the builder's arguments replaced."""
     return self.build(**{**self.arguments, **changes})
 
   def read(self, model: Model, plan: Plan) -> Params:
@@ -172,25 +174,42 @@ def vocabulary(path: str) -> Any:
   return opened.vocabulary()
 
 
+class Filed:
+  """An array in a file, which is in memory only while somebody holds what `__array__` gives."""
+
+  def __init__(self, file: str | Path) -> None:
+    self._file = file
+    like = np.asarray(self)
+    self.shape, self.dtype, self.size, self.nbytes = like.shape, like.dtype, like.size, like.nbytes
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    values = np.load(self._file, mmap_mode="r")
+    return np.array(values, dtype, copy=copy)
+
+
 class OnDisk:
-  """Keeps parameters in files of a folder, float32: arrays that the system may drop from memory."""
+  """Keeps parameters in files of a folder, float32."""
 
   def __init__(self, folder: Path) -> None:
     self._folder, self._numbers = folder, itertools.count()
 
-  def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+  def empty(self, shape: tuple[int, ...], dtype: Any) -> np.memmap:
     """See `mtm.interop.tree.Empty`."""
     file = self._folder / f"{next(self._numbers)}.npy"
     return np.lib.format.open_memmap(file, "w+", np.dtype(dtype), shape)
 
-  def __call__(self, path: str, values: np.ndarray) -> np.ndarray:
+  def __call__(self, path: str, values: np.ndarray | Stored) -> Filed:
     """See `mtm.interop.tree.Place`."""
     del path
     if isinstance(values, np.memmap) and values.dtype == np.float32:
-      return values
+      return Filed(str(values.filename))
     kept = self.empty(values.shape, np.float32)
-    kept[...] = values
-    return kept
+    parts = values.pieces() if isinstance(values, Stored) else [((), values)]
+    for index, part in parts:
+      kept[index] = part
+    if isinstance(values, np.memmap):
+      os.unlink(str(values.filename))
+    return Filed(str(kept.filename))
 
 
 def placed(abstract: Params) -> Place:
@@ -200,11 +219,16 @@ def placed(abstract: Params) -> Place:
     for path, leaf in jax.tree_util.tree_flatten_with_path(abstract)[0]
   }
 
-  def place(path: str, values: np.ndarray) -> jax.Array:
+  def place(path: str, values: np.ndarray | Stored) -> jax.Array:
     leaf = leaves[path]
-    return jax.make_array_from_callback(
-      leaf.shape, leaf.sharding, lambda index: np.asarray(values[index], leaf.dtype)
-    )
+    read: dict[str, np.ndarray] = {}
+
+    def part(index: Any) -> np.ndarray:
+      if str(index) not in read:  # devices may share it
+        read[str(index)] = np.asarray(values[index], leaf.dtype)
+      return read[str(index)]
+
+    return jax.make_array_from_callback(leaf.shape, leaf.sharding, part)
 
   return place
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,10 +19,12 @@ import jax
 import numpy as np
 
 from mtm.errors import UserError, nearest
+from mtm.training import pieces
 from mtm.training.state import TrainState
 from mtm.types import Params
 
 DIRECTORY = "checkpoints"
+CHUNK_BYTES = 1 << 25  # of an array of parameters that is written alone: what is in memory then
 _ITEMS = ("params", "training", "record")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GO_BACK = "remove that step to go on from the one before it"
@@ -97,6 +100,9 @@ class Checkpoints:
 def save_params(model_dir: str | Path, params: Params, record: Mapping[str, Any]) -> Path:
   """Writes a checkpoint at step 0 that holds parameters and a record, and no training state.
 
+  What is no JAX array may lie in a file: it is asked for its `__array__` when it is its turn, and
+  written before the next.
+
   Returns:
     its directory.
 
@@ -108,10 +114,52 @@ def save_params(model_dir: str | Path, params: Params, record: Mapping[str, Any]
   where = Path(model_dir).absolute() / DIRECTORY / "0"
   if where.exists():
     raise UserError(f"{where} exists already: remove it, or choose another directory")
-  with _told(where), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-    items = {"params": ocp.args.StandardSave(params), "record": ocp.args.JsonSave(dict(record))}
+  handler = ocp.CompositeCheckpointHandler(params=_in_turn(), record=ocp.JsonCheckpointHandler())
+  later = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else _Later(x), params)
+  with _told(where), ocp.Checkpointer(handler) as writer:
+    in_chunks = jax.tree.map(lambda x: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), later)
+    items = {
+      "params": ocp.args.PyTreeSave(later, save_args=in_chunks),
+      "record": ocp.args.JsonSave(dict(record)),
+    }
     writer.save(where, args=ocp.args.Composite(**items))
   return where
+
+
+class _Later:
+  """An array that is opened when it is its turn."""
+
+  def __init__(self, values: Any) -> None:
+    self.values = values
+    self.shape, self.dtype = tuple(values.shape), np.dtype(values.dtype)
+    self.size, self.nbytes = int(values.size), int(values.nbytes)
+
+
+def _in_turn() -> Any:
+  """A handler that opens and writes each `_Later` after the one before it, a chunk at a time;
+  orbax's own copies all arrays, then writes them all at once."""
+  import orbax.checkpoint as ocp
+  from orbax.checkpoint import type_handlers
+
+  class InTurn(type_handlers.NumpyHandler):
+    async def serialize(self, values: Any, infos: Any, args: Any = None) -> Any:
+      # Not before orbax has made the directories, which this future waits for.
+      written = self._written(values, infos, args)
+      return [ocp.future.CommitFutureAwaitingContractedSignals(written, name="in_turn")]
+
+    async def _written(self, values: Any, infos: Any, args: Any) -> None:
+      for value, info, arg in zip(values, infos, args, strict=True):
+        await info.await_path_creation()
+        array = np.asarray(value.values)
+        spec = type_handlers.get_json_tspec_write(
+          info, info.is_ocdbt_checkpoint, array.shape, array.shape, array.dtype, 0, arg=arg
+        )
+        await pieces.write(spec, info.ts_context, array)
+
+  registry = type_handlers.create_type_handler_registry(
+    (_Later, InTurn()), (jax.Array, type_handlers.ArrayHandler())
+  )
+  return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
 def has_training_state(path: str | Path) -> bool:
@@ -189,30 +237,23 @@ def restore_params(path: str | Path, abstract: Params) -> Params:
 
 def parameters(
   path: str | Path, wanted: Mapping[str, tuple[int, ...]]
-) -> Iterator[tuple[str, np.ndarray]]:
-  """The parameters of a checkpoint, `(a/b/c, values)`, read one at a time.
+) -> Iterator[tuple[str, pieces.Stored]]:
+  """The parameters of a checkpoint, `(a/b/c, values)`, opened and not yet read.
 
   Args:
     path: a MODEL_DIR, its `checkpoints`, or one step of it.
     wanted: path → shape of every parameter that the model has.
 
   Raises:
-    UserError: no checkpoint, damaged files, or parameters of another model.
+    UserError: no checkpoint, damaged files, or parameters of another model; also later, when the
+      values are read.
   """
-  import orbax.checkpoint as ocp
-
   where = find(path)
-  saved = _saved_shapes(where, "params")
-  _refuse_other_params(where, _flat(saved), dict(wanted))
-  with _told(where), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-    for keys, leaf in jax.tree_util.tree_flatten_with_path(saved)[0]:
-      item: Any = np.empty(leaf.shape, leaf.dtype)
-      told: Any = ocp.RestoreArgs(restore_type=np.ndarray)
-      for key in reversed(keys):
-        item, told = {key.key: item}, {key.key: told}
-      args = ocp.args.PyTreeRestore(item, restore_args=told, partial_restore=True)
-      (values,) = jax.tree.leaves(reader.restore(where / "params", args=args))
-      yield "/".join(str(key.key) for key in keys), values
+  saved = _flat(_saved_shapes(where, "params"))
+  _refuse_other_params(where, saved, dict(wanted))
+  for name in saved:
+    told = functools.partial(_told, where)
+    yield name, pieces.Stored(where / "params", name.replace("/", "."), told)
 
 
 def record(path: str | Path) -> dict[str, Any]:

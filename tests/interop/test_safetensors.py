@@ -65,3 +65,22 @@ def test_tensors_under_other_names(tmp_path: Path) -> None:
   source = Renamed(Safetensors(tmp_path), {"model.a.weight": "a.weight"})
   assert source.names() == {"model.a.weight"}
   np.testing.assert_array_equal(source.get("model.a.weight"), TENSORS["a.weight"])
+
+
+def test_a_full_header_begins_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  from safetensors.numpy import load_file
+
+  monkeypatch.setattr(safetensors, "HEADER_BYTES", 192)
+  save(tmp_path, TENSORS.items())
+  assert len(list(tmp_path.glob("model-*.safetensors"))) == 2
+  same(tmp_path)
+  found: dict[str, np.ndarray] = {}
+  for file in tmp_path.glob("model-*.safetensors"):
+    found |= load_file(file)
+  assert found.keys() == TENSORS.keys()
+
+
+def test_a_scalar_and_nothing_come_back(tmp_path: Path) -> None:
+  save(tmp_path, [("one", np.float32(2).reshape(())), ("none", np.zeros((0, 3), np.float32))])
+  source = Safetensors(tmp_path)
+  assert source.get("one").shape == () and source.get("none").shape == (0, 3)
