@@ -139,9 +139,11 @@ class TaskSplit:
         "seqio.add_global_cache_dirs"
       )
     count = 0
+    found = self.task.output_features
+    lists = lengths and {k: n for k, n in lengths.items() if k not in found or found[k].rank}
     try:
       data = self.task.get_dataset(
-        sequence_length=lengths,
+        sequence_length=lists,
         split=self.split,
         use_cached=cached,
         shuffle=False,

@@ -66,7 +66,9 @@ def packed(data: Dataset, features: Sequence[str]) -> Packed:
   Raises:
     UserError: as `Dataset.batches` does.
   """
-  batches = data.batches(plain_objective(features), prefetch=0)
+  label = registry.find(data.mixture_or_task_name, data.module).output_features.get("label")
+  classes = None if label is None else label.vocabulary.vocab_size
+  batches = data.batches(plain_objective(features, classes), prefetch=0)
   held: dict[str, list[np.ndarray]] = {}
   for batch in batches:
     for name, values in batch.items():
@@ -84,8 +86,15 @@ def packed(data: Dataset, features: Sequence[str]) -> Packed:
   )
 
 
-def plain_objective(features: Sequence[str]) -> Any:
-  """Text to text where there are inputs, else causal language modelling."""
+def plain_objective(features: Sequence[str], classes: int | None = None) -> Any:
+  """Classification where there are classes, text to text where there are inputs, else causal
+  language modelling."""
+  if classes is not None:
+    # Where the vocabulary has no tokens around a text, padding stands there: it is counted alike.
+    return types.SimpleNamespace(
+      preprocessor="mtm.data.preprocessors.classification:build", classes=classes,
+      pairs="second" in features, token_types=False, separators=1, begin_id=0, end_id=0,
+    )  # fmt: skip
   name = "seq2seq" if "inputs" in features else "causal_lm"
   return types.SimpleNamespace(preprocessor=f"mtm.data.preprocessors.{name}:build")
 
@@ -256,7 +265,7 @@ def _print_examples(
     console.print(f"[bold]{task.name}, {split}, example {number}[/bold]")
     for name, feature in task.output_features.items():
       vocabulary = from_seqio(feature.vocabulary)
-      ids = [int(i) for i in example[name]]
+      ids = [int(i) for i in np.atleast_1d(example[name])]
       text = vocabulary.decode(ids)
       more = " ..." if len(text) > SHOWN_CHARACTERS else ""
       console.print(f"[cyan]{name}[/cyan], {len(ids)} of at most {lengths[name]} tokens:")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mtm.data import registry, show
-from mtm.data._tensorflow import seqio
+from mtm.data._tensorflow import seqio, tensorflow
 from mtm.data.pipeline import Dataset
-from mtm.data.sources import files
+from mtm.data.sources import _labels, files
 from mtm.errors import UserError
-from tests.data import tiny
+from tests.data import tiny, toy
 
 
 @pytest.fixture
@@ -97,3 +97,27 @@ def test_mistakes_are_told(tasks, arguments, told):
 def test_the_plain_objective_follows_the_features():
   assert "seq2seq" in show.plain_objective(["inputs", "targets"]).preprocessor
   assert "causal_lm" in show.plain_objective(["targets"]).preprocessor
+
+
+def test_a_task_with_a_label_is_shown(capsys):
+  with toy.registered():
+    seqio().TaskRegistry.add(
+      "shown_label",
+      source=seqio().FunctionDataSource(_labelled, splits=["train"]),
+      preprocessors=[_labels.numbered(["bad", "good"]), seqio().preprocessors.tokenize],
+      output_features={
+        "inputs": seqio().Feature(tiny.vocabulary().to_seqio(), add_eos=False),
+        "label": _labels.feature(["bad", "good"]),
+      },
+    )
+    show.show("shown_label", examples=2)
+  said = capsys.readouterr().out
+  assert "a fine day" in said and "label, 1 of at most" in said
+  lines = said.splitlines()
+  classes = [lines[i + 1] for i, line in enumerate(lines) if line.startswith("label, ")]
+  assert classes == ["1", "0"]
+
+
+def _labelled(split, shuffle_files):
+  rows = {"inputs": ["a fine day", "a dull one"], "label": ["good", "bad"]}
+  return tensorflow().data.Dataset.from_tensor_slices(rows)
