@@ -27,6 +27,19 @@ def test_a_row_written_by_hand():
     assert batch[name].dtype == np.int32
 
 
+def test_every_piece_begins_with_the_begin_id():
+  plain = Layout({"decoder": 6}, ("decoder_target_tokens",))
+  layout = Layout({"decoder": 6}, ("decoder_target_tokens",), begin_id=9)
+  rows = [[piece([5, 6, 1]), piece([7, 1])], [piece([8])]]
+  batch, before = layout.assemble(rows, 3), plain.assemble(rows, 3)
+  found = batch.pop("decoder_input_tokens")
+  np.testing.assert_array_equal(found, [[9, 5, 6, 9, 7, 0], [9, 0, 0, 0, 0, 0], [0] * 6])
+  assert found.dtype == np.int32
+  for name, values in batch.items():
+    np.testing.assert_array_equal(values, before[name], err_msg=name)
+  assert repr(layout) == repr(plain)  # a saved place in the data stays valid
+
+
 def test_both_sides_of_a_piece_have_one_segment_id():
   layout = Layout({"encoder": 4, "decoder": 3}, ("encoder_input_tokens", "decoder_target_tokens"))
   batch = layout.assemble([[piece([5], [6, 7]), piece([8, 9, 3], [4])]], 1)

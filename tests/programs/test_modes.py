@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -54,6 +56,25 @@ def test_score_is_the_log_likelihood_of_the_targets_given_the_inputs(make):
     # Float32 sums of a few log-probabilities, in another order.
     assert row["score"] == pytest.approx(expected, rel=1e-4)
     assert row["tokens"] == len(targets)
+
+
+def test_without_a_begin_nothing_can_follow_an_encoder():
+  without = dataclasses.replace(setting(*encoder_decoder()), begin_id=None)
+  for mode in (Predict(max_length=2), Score()):
+    with pytest.raises(UserError, match="the checkpoint does not say what its decoder begins with"):
+      list(mode.rows(without, enumerate(EXAMPLES)))
+
+
+def test_the_end_is_the_checkpoints_or_the_vocabularys():
+  with_vocabulary = setting(*decoder())
+  (endless,) = Predict(max_length=6).rows(
+    dataclasses.replace(with_vocabulary, eos_id=(99,)), enumerate(EXAMPLES[:1])
+  )
+  said = [int(i) for i in endless["prediction"].split()]
+  ends = dataclasses.replace(with_vocabulary, eos_id=(said[2], said[3]))
+  (row,) = Predict(max_length=6).rows(ends, enumerate(EXAMPLES[:1]))
+  first = min(said.index(said[2]), said.index(said[3]))
+  assert [int(i) for i in row["prediction"].split()] == said[:first]
 
 
 def test_an_example_without_targets_cannot_be_scored():

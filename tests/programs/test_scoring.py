@@ -43,11 +43,11 @@ def task(tmp_path, name, *metrics):
   return Dataset(name, LENGTHS, "validation", batch_size=2)
 
 
-def log_probs(line):
+def log_probs(line, begin=0):
   """The model's, in float64, of what follows each prefix of a line: `[len(line), vocab]`."""
   model, params = decoder()
   tokens = np.zeros((1, 16), np.int32)
-  tokens[0, 1 : len(line)] = line[:-1]
+  tokens[0, 0], tokens[0, 1 : len(line)] = begin, line[:-1]
   logits = jax.jit(model.apply)(params, {"decoder_input_tokens": tokens}).logits[0, : len(line)]
   return scipy.special.log_softmax(np.asarray(logits, np.float64), axis=-1)
 
@@ -78,6 +78,25 @@ def test_metrics_get_the_likeliest_words_and_the_targets_log_likelihood(tmp_path
   assert found == {"scored": expected}
   (rows,) = (tmp_path / "inference_eval").glob("scored-*7.jsonl")
   assert len(rows.read_text().splitlines()) == len(ROWS)
+
+
+def test_the_decoder_begins_as_it_was_trained(tmp_path):
+  seen = []
+
+  def likelihood(targets, scores):
+    seen.append(float(np.mean(scores)))
+    return {"likelihood": seen[-1]}
+
+  model, params = decoder()
+  metrics = TaskMetrics(task(tmp_path, "scored_after", likelihood), max_length=6)
+  for begin in (0, 7):
+    metrics.measure(model, tiny.one_device(), params, 7, tmp_path, begin)
+  scores = []
+  for inputs, targets in ROWS:
+    question, answer = terminated(VOCABULARY, inputs), terminated(VOCABULARY, targets)
+    told = log_probs([*question, *answer], 7)[len(question) :]
+    scores.append(sum(row[token] for row, token in zip(told, answer, strict=True)))
+  assert seen[1] == pytest.approx(np.mean(scores), rel=1e-4) and seen[0] != seen[1]
 
 
 def test_a_task_without_metrics_costs_nothing(tmp_path):
