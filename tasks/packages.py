@@ -73,19 +73,26 @@ def _source(answer: str) -> Any:
 
 
 def pieces(split: str) -> Iterator[tuple[str, str]]:
-  """Pairs of a package and a piece of its code; no file has pieces in both splits."""
+  """Pairs of a package and a piece of its code; no file has pieces in both splits.
+
+  Packages are mixed, so that the first pieces are a fair share of all.
+  """
   documents = itertools.chain.from_iterable(map(stdlib.documents, stdlib.SPLITS))
+  found = []
   for name, text in documents:
     package = name.split("/")[0]
     if package in PACKAGES and split_of(name) == split:
-      for piece in _cut(text):
-        yield package, piece
+      found += [(_digest(f"{name}:{n}"), package, piece) for n, piece in enumerate(_cut(text))]
+  return ((package, piece) for _, package, piece in sorted(found))
 
 
 def split_of(name: str) -> str:
   """The split of a file: a fifth of them, by a hash of their names, is held out."""
-  first, *_ = hashlib.sha256(f"packages:{name}".encode()).digest()
-  return "validation" if first % 5 == 0 else "train"
+  return "validation" if _digest(f"packages:{name}")[0] % 5 == 0 else "train"
+
+
+def _digest(text: str) -> bytes:
+  return hashlib.sha256(text.encode()).digest()
 
 
 def _cut(text: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mtm.data import registry
 from mtm.data._tensorflow import seqio, tensorflow
 from mtm.data.preprocessors._base import Tokens
 
@@ -78,12 +79,14 @@ def add_task(
 
 @contextlib.contextmanager
 def registered() -> Iterator[None]:
-  """Forgets, in the end, the tasks and mixtures that were added."""
+  """Forgets, in the end, the tasks and mixtures that were added; mtm's own, which are registered
+  once a process, stay."""
+  registry.register()
   tasks, mixtures = seqio().TaskRegistry, seqio().MixtureRegistry
   before = set(tasks.names()), set(mixtures.names())
   try:
     yield
   finally:
-    for registry, names in zip((tasks, mixtures), before, strict=True):
-      for name in set(registry.names()) - names:
-        registry.remove(name)
+    for kind, names in zip((tasks, mixtures), before, strict=True):
+      for name in set(kind.names()) - names:
+        kind.remove(name)

@@ -41,6 +41,7 @@ def test_no_file_is_in_both_splits_and_no_package_is_most_of_one():
     counts = collections.Counter(package for package, _ in packages.pieces(split))
     assert counts.keys() == set(packages.PACKAGES)
     assert max(counts.values()) < 0.4 * sum(counts.values())
+    assert {package for package, _ in itertools.islice(packages.pieces(split), 40)} == set(counts)
 
 
 def test_another_vocabulary_is_another_task():

@@ -52,18 +52,17 @@ class Classification(Preprocessor):
     """See `Preprocessor.pieces`: one piece, however short."""
     del rng
     begin, end = self._begin_and_end(tokens)
-    ends = [[end]] * len(self.second)
-    between = [[end] * self.separators for _ in ends]
-    special = 2 + len(ends) * (self.separators - 1) + len(ends)
+    between = self.separators if self.second else 1
     texts = [tokens.body(name, example[name]) for name in ("inputs", *self.second)]
+    special = 1 + between + len(self.second)
     texts = _trimmed(texts, self.layout.lengths["encoder"] - special)
-    first = [[begin], texts[0], *between] if ends else [[begin], texts[0], [end]]
-    rest = [texts[1], *ends] if ends else []
-    ids = np.concatenate([*first, *rest]).astype(np.int32)
+    first = np.concatenate([[begin], texts[0], [end] * between])
+    rest = np.concatenate([texts[1], [end]]) if self.second else first[:0]
+    ids = np.concatenate([first, rest]).astype(np.int32)
     targets, weights = np.zeros_like(ids), np.zeros_like(ids)
     targets[0], weights[0] = example["label"][0], 1
     types = np.zeros_like(ids)
-    types[sum(len(part) for part in first) :] = 1
+    types[len(first) :] = 1
     return [(ids, targets, weights, types)[: len(self.layout.columns)]]
 
   def _begin_and_end(self, tokens: Tokens) -> tuple[int, int]:

@@ -27,7 +27,7 @@ def numbered(classes: Sequence[str]) -> Callable[[Any], Any]:
   if not classes or len(set(classes)) < len(classes):
     raise UserError(f"classes = {list(classes)}: give the name of each class, once")
 
-  def number(label: bytes) -> np.ndarray:
+  def number(label: bytes) -> np.int32:
     name = label.decode(errors="replace")
     if name not in classes:
       raise UserError(f"label {name!r} is no class of the task{nearest(name, classes)}")
