@@ -135,6 +135,28 @@ class Period(nn.Module):
     return x, tuple(every)
 
 
+class Layers(Protocol):
+  """What a tower runs: a `Stack`, or what stands around one; for the arguments see `Stack`.
+
+  Attributes:
+    period: the blocks of one repetition.
+  """
+
+  @property
+  def period(self) -> tuple[Block, ...]: ...
+
+  def __call__(
+    self, x_BLD: jax.Array, context: Context, cache: Any = None
+  ) -> tuple[jax.Array, Aux]:
+    """`[batch, length, embed]` → hidden states, and an `Aux` with the new cache."""
+
+  def prepare(self, params: Any) -> Any:
+    """See `Model.prepare`."""
+
+  def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> Any:
+    """The caches of all layers; every leaf is `[batch, ...]`."""
+
+
 class Stack(nn.Module):
   """A period of blocks, repeated under one scan: compile time does not grow with depth.
 
