@@ -35,8 +35,11 @@ class KeyValue(NamedTuple):
   def store(
     self, k: jax.Array, v: jax.Array, slots: Slots
   ) -> tuple[KeyValue, jax.Array, jax.Array, jax.Array]:
-    """Adds keys and values `[batch, length, kv_heads, head_dim]` of the next tokens. Returns the new
-    cache, its keys and values as `rows` does, and their positions `[1 or batch, slots]`."""
+    """Adds keys and values `[batch, length, kv_heads, head_dim]` of the next tokens.
+
+    Returns the new cache, its keys and values as `rows` does, and their positions `[1 or batch,
+    slots]`.
+    """
     new = write(self, k, v, slots.start)
     return new, *new.rows(), slots.positions
 

@@ -43,8 +43,8 @@ class Slots:
   Attributes:
     start: the slot of the first token, an int32 scalar; the others follow.
     positions: `[1 or batch, slots]` int32, the position of each slot's token once it is written.
-    fresh: whether the tokens are known to be the first of their sequences, at positions 0, 1, 2, ...
-      with padding behind them: they then see each other as without a cache.
+    fresh: whether the tokens are known to be the first of their sequences, at positions 0, 1, 2
+      and so on, with padding behind them: they then see each other as without a cache.
   """
 
   start: jax.Array

@@ -128,6 +128,10 @@ class Decoder(nn.Module):
   decoder: Tower
   head: nn.Module
 
+  def __post_init__(self) -> None:
+    _refuse_looking_ahead(self.decoder)
+    super().__post_init__()
+
   def __call__(self, batch: Batch, train: bool = False, cache: Cache = None) -> Output:
     """Logits `[batch, length, vocab]`; for a cache see `Model.apply`."""
     context = _context(batch, "decoder", train).with_cache(cache)
@@ -156,6 +160,10 @@ class EncoderDecoder(nn.Module):
   encoder: Tower
   decoder: Tower
   head: nn.Module
+
+  def __post_init__(self) -> None:
+    _refuse_looking_ahead(self.decoder)
+    super().__post_init__()
 
   def __call__(self, batch: Batch, train: bool = False, cache: Cache = None) -> Output:
     """Logits `[batch, length, vocab]` at every decoder position."""
@@ -242,8 +250,9 @@ class Model:
       cache: from `empty_cache` or an earlier call; the output's goes into the next. The batch then
         says where the decoder's tokens stand in their sequences, `decoder_positions` `[batch,
         length]`; in which slot of the cache the first of them goes, `decoder_cache_start`, an int32
-        scalar, or the number 0 where they are the first of their sequences; and the position of each slot's token, `decoder_cache_positions` `[1 or batch,
-        slots]`, beyond all others where a slot holds padding or nothing yet.
+        scalar, or the number 0 where they are the first of their sequences; and the position of
+        each slot's token, `decoder_cache_positions` `[1 or batch, slots]`, beyond all others where
+        a slot holds padding or nothing yet.
 
     Raises:
       UserError: a feature that the model needs is not in the batch, or a sequence is longer than
@@ -316,6 +325,16 @@ def _context(batch: Batch, side: str, train: bool, padding: bool = False) -> Con
     fresh = isinstance(start, int) and start == 0  # known now, not when the program runs
     slots = Slots(jnp.int32(start), jnp.asarray(batch[f"{side}_cache_positions"]), fresh)
   return Context(jnp.asarray(positions), segments, labels, slots=slots, train=train)
+
+
+def _refuse_looking_ahead(decoder: Tower) -> None:
+  """Raises UserError where a mixer says of itself that it sees what is to be predicted."""
+  for block in decoder.stack.period:
+    if not getattr(block.mixer, "causal", True):
+      raise UserError(
+        f"{type(block.mixer).__name__} with causal = False would show a decoder the tokens that it"
+        " is to predict: set causal = True where the mixer has that form, or take an Encoder"
+      )
 
 
 def _prefixed(prefix: str, values: Any) -> dict[str, jax.Array]:

@@ -46,20 +46,15 @@ class Schedule:
 
 
 @functools.lru_cache(maxsize=64)
-def schedule(
-  pattern: Pattern, q_len: int, k_len: int, block: int, budget: int, by_key: bool = False
-) -> Schedule:
+def schedule(pattern: Pattern, q_len: int, k_len: int, block: int, budget: int) -> Schedule:
   """Orders the blocks of a positional pattern.
 
   Args:
     pattern: the pattern.
     q_len, k_len, block: see `Pattern.block_map`.
     budget: how many pairs of blocks one step may look at, if one row does not need more.
-    by_key: goes by key blocks, each with the query blocks that see it.
   """
   cut = tiles(pattern, q_len, k_len, block)
-  if by_key:
-    cut = cut.transposed()
   total = cut.map.shape[0]
   start = np.searchsorted(cut.row, np.arange(total + 1))
   count = np.diff(start)

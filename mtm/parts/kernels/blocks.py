@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mtm.parts.bias import Rule
 from mtm.parts.dropout import keep_mask
 from mtm.parts.kernels._choose import Request
 from mtm.parts.kernels._schedule import Group, Schedule, schedule
 from mtm.parts.patterns._algebra import Pattern
-from mtm.parts.patterns._tiles import split, tiles
+from mtm.parts.patterns._tiles import ALL, NONE, split, tiles
 
 _BATCH = ((0, 1, 2), (0, 1, 2))  # example, key head, query block
 _NOTHING = -1e30  # a score that no real one comes near, and whose differences are finite
@@ -37,7 +38,7 @@ class Blocks:
   """
 
   block: int = 64
-  scores: int = 2**20
+  scores: int = 2**18
 
   def supports(self, request: Request) -> str | None:
     """All but decoding and a bias that is an array."""
@@ -88,7 +89,8 @@ class _Plan:
     return schedule(self.pattern, self.q_len, self.k_len, self.block, self.budget)
 
   def cut(self, x: jax.Array, shared: int = 1) -> jax.Array:
-    """`[batch, length, heads, width]` → `[batch, heads / shared, blocks, shared · block, width]`."""
+    """`[batch, length, heads, width]` → `[batch, heads / shared, blocks, shared · block,
+    width]`."""
     batch, _, heads, width = x.shape
     x = _padded(x, self.block)
     x = x.reshape(batch, -1, self.block, heads // shared, shared, width)
@@ -144,8 +146,8 @@ def _attend(
 
 
 def _forward(plan, q, k, v, rules, labels, key):
-  def turn(_, step):
-    s, _ = _scores(plan, step, _take(q, step.rows), _gather(k, step.columns), rules, labels)
+  def turn(whole, _, step):
+    s, _ = _scores(plan, whole, step, _take(q, step.rows), _gather(k, step.columns), rules, labels)
     top = jnp.max(s, axis=-1, keepdims=True)
     p = jnp.where(s > _NOTHING, jnp.exp(s - top), 0.0)
     total = jnp.sum(p, axis=-1, keepdims=True)
@@ -155,8 +157,8 @@ def _forward(plan, q, k, v, rules, labels, key):
     return None, (out.astype(q.dtype), norm[..., 0])
 
   outs, norms = [], []
-  for group in _numbered(plan.schedule.groups):
-    _, (out, norm) = jax.lax.scan(turn, None, group)
+  for whole, steps in _numbered(plan.schedule.groups):
+    _, (out, norm) = jax.lax.scan(functools.partial(turn, whole), None, steps)
     outs.append(out)
     norms.append(norm)
   out, norm = _in_order(plan, outs, q.shape), _in_order(plan, norms, q.shape[:-1])
@@ -167,13 +169,13 @@ def _backward(plan, saved, g):
   q, k, v, rules, labels, key, out, norm = saved
   total = jnp.sum(g.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
 
-  def turn(carry, step):
+  def turn(whole, carry, step):
     d_k, d_v, d_rules = carry
     q_C, g_C, k_C, v_C = (
       *(_take(x, step.rows) for x in (q, g)),
       *(_gather(x, step.columns) for x in (k, v)),
     )
-    s, pull = _scores(plan, step, q_C, k_C, rules, labels)
+    s, pull = _scores(plan, whole, step, q_C, k_C, rules, labels)
     p = jnp.where(s > _NOTHING, jnp.exp(s - _take(norm, step.rows)[..., None]), 0.0)
     d_p = _dropped(plan, step, _dot(g_C, v_C, 4, 4), key)
     d_s = p * (d_p - _take(total, step.rows)[..., None])
@@ -187,8 +189,8 @@ def _backward(plan, saved, g):
   carry = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
   carry = (*carry, jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), rules))
   d_qs = []
-  for group in _numbered(plan.schedule.groups):
-    carry, d_q = jax.lax.scan(turn, carry, group)
+  for whole, steps in _numbered(plan.schedule.groups):
+    carry, d_q = jax.lax.scan(functools.partial(turn, whole), carry, steps)
     d_qs.append(d_q)
   d_k, d_v, d_rules = carry
   d_rules = jax.tree.map(lambda d, x: d.astype(x.dtype), d_rules, rules)
@@ -199,11 +201,14 @@ def _backward(plan, saved, g):
 _attend.defvjp(_forward, _backward)
 
 
-def _scores(plan: _Plan, step: _Step, q: jax.Array, k: jax.Array, rules: Any, labels: Any) -> Any:
+def _scores(
+  plan: _Plan, whole: bool, step: _Step, q: jax.Array, k: jax.Array, rules: Any, labels: Any
+) -> Any:
   """Scores of a step, and the function from their gradient to that of `rules`.
 
   Args:
     plan, step: as ever.
+    whole: whether every pair of blocks is seen wholly or not at all.
     q: `[batch, kv_heads, at_once, group · block, head_dim]`.
     k: `[batch, kv_heads, at_once, width · block, head_dim]`.
     rules, labels: as in `_attend`.
@@ -230,8 +235,11 @@ def _scores(plan: _Plan, step: _Step, q: jax.Array, k: jax.Array, rules: Any, la
     added, transpose = jax.vjp(biased, rules)
     s = s + added
     pull = lambda d_s: transpose(jnp.sum(d_s.reshape(apart), axis=0, keepdims=True))[0]  # noqa: E731
-  seen = jnp.swapaxes(jnp.asarray(plan.schedule.masks)[step.mask_id], 1, 2)
-  seen = seen.reshape(1, 1, at_once, 1, plan.block, columns)
+  if whole:
+    seen = jnp.repeat(step.mask_id != NONE, plan.block, axis=1)[None, None, :, None, None]
+  else:
+    seen = jnp.swapaxes(jnp.asarray(plan.schedule.masks)[step.mask_id], 1, 2)
+    seen = seen.reshape(1, 1, at_once, 1, plan.block, columns)
   if plan.rest is not None:
     pairs = {
       name: (of_q[:, step.rows][..., None], of_k[:, step.columns].reshape(batch, at_once, 1, -1))
@@ -242,12 +250,14 @@ def _scores(plan: _Plan, step: _Step, q: jax.Array, k: jax.Array, rules: Any, la
   return jnp.where(seen, s, 2 * _NOTHING).reshape(batch, kv_heads, at_once, rows, columns), pull
 
 
-def _numbered(groups: tuple[Group, ...]) -> list[_Step]:
-  """The groups as JAX arrays; the steps of all of them are counted through."""
+def _numbered(groups: tuple[Group, ...]) -> list[tuple[bool, _Step]]:
+  """The groups as JAX arrays, and whether each has whole blocks only; the steps of all of them are
+  counted through."""
   steps, done = [], 0
   for group in groups:
+    whole = bool(np.isin(group.mask_id, (ALL, NONE)).all())
     number = done + jnp.arange(len(group.rows))
-    steps.append(_Step(*map(jnp.asarray, group), number))
+    steps.append((whole, _Step(*map(jnp.asarray, group), number)))
     done += len(group.rows)
   return steps
 
@@ -269,7 +279,8 @@ def _take(x: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def _gather(x: jax.Array, columns: jax.Array) -> jax.Array:
-  """`[batch, heads, blocks, block, width]` at `[at_once, n]` → `[..., at_once, n · block, width]`."""
+  """`[batch, heads, blocks, block, width]` at `[at_once, n]` → `[batch, heads, at_once, n · block,
+  width]`."""
   chosen = _take(x, columns)
   return chosen.reshape(*x.shape[:2], columns.shape[0], -1, x.shape[-1])
 

@@ -1,4 +1,4 @@
-"""cuDNN's fused attention, through `jax.nn.dot_product_attention`: NVIDIA GPUs in half precision."""
+"""cuDNN's fused attention, by `jax.nn.dot_product_attention`: NVIDIA GPUs, half precision."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _WIDEST = 128  # features of a head, on every card since Ampere
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-  """Softmax in float32 on tensor cores. Full, causal and windowed attention stores nothing of size
-  queries × keys; any other pattern is given as a mask of that size."""
+  """Softmax in float32 on tensor cores. Full, causal and causal windowed attention store nothing of
+  size queries × keys; any other pattern is given as a mask of that size."""
 
   def supports(self, request: Request) -> str | None:
     """On GPUs, in bfloat16 or float16, outside decoding."""
@@ -40,8 +40,14 @@ class Gpu:
     return None
 
   def cost(self, request: Request) -> float:
-    """Measured in benchmarks/gpu_attention.py."""
-    return 0.2
+    """Measured in benchmarks/gpu_attention.py: a mask of all pairs costs its reading."""
+    flags = _flags(request.pattern)
+    if flags is None:
+      return 0.4
+    share = 1.0
+    if "local_window_size" in flags:
+      share = min(1.0, sum(flags["local_window_size"], 1) / request.k.shape[1])
+    return 0.15 * share
 
   def __call__(self, request: Request) -> jax.Array:
     heads = ("batch", None, "heads", None)
@@ -78,8 +84,6 @@ def _flags(pattern: Pattern) -> dict[str, Any] | None:
     return {}
   if pattern == Causal():
     return {"is_causal": True}
-  if isinstance(pattern, Window) and pattern.dilation == 1:
-    return {"local_window_size": (pattern.left, pattern.right)}
   if isinstance(pattern, And) and Causal() in (pattern.a, pattern.b):
     other = pattern.b if pattern.a == Causal() else pattern.a
     if isinstance(other, Window) and other.dilation == 1 and other.right == 0:

@@ -35,14 +35,6 @@ class Tiles:
   mask_id: np.ndarray
   masks: np.ndarray
 
-  def transposed(self) -> Tiles:
-    """The same with queries and keys exchanged: for each key block the queries that see it."""
-    order = np.lexsort((self.row, self.column))
-    masks = np.ascontiguousarray(np.swapaxes(self.masks, 1, 2))
-    return Tiles(
-      self.map.T, self.column[order], self.row[order], self.mask_id[order], masks
-    )  # fmt: skip
-
 
 def split(pattern: Pattern) -> tuple[Pattern, Pattern | None]:
   """`pattern` as a positional one `&` the rest, which reads labels; None where there is no rest."""

@@ -31,7 +31,7 @@ class Global(Pattern):
   def _is(self, place):
     if isinstance(self.places, int):
       return (place >= 0) & (place < self.places)
-    table = np.zeros(max(self.places, default=-1) + 1, bool)
+    table = np.zeros(max(self.places, default=0) + 1, bool)
     table[list(self.places)] = True
     return look_up(table, place)
 

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtm.errors import UserError
 from mtm.parts import patterns
 from mtm.parts.patterns._algebra import visible
 from mtm.parts.patterns.causal import Causal
+from mtm.parts.patterns.chunks import Chunks
 from mtm.parts.patterns.full import Full
 from mtm.parts.patterns.prefix import Prefix
 from mtm.parts.patterns.segment import SameSegment
@@ -35,6 +37,13 @@ def test_window_sees_its_neighbourhood() -> None:
   assert rows(Window(1, 0), 4) == ["#...", "##..", ".##.", "..##"]
   assert rows(Window(1, 2), 4) == ["###.", "####", ".###", "..##"]
   assert rows(Window(1, 1, dilation=2), 5) == ["#.#..", ".#.#.", "#.#.#", ".#.#.", "..#.#"]
+
+
+def test_chunks_see_themselves_and_their_neighbours() -> None:
+  assert rows(Chunks(2), 5) == ["##...", "##...", "####.", "####.", "..###"]
+  assert rows(Chunks(2, 0, 1), 5) == ["####.", "####.", "..###", "..###", "....#"]
+  with pytest.raises(UserError, match="at least 1 place"):
+    Chunks(0)
 
 
 def test_prefix_is_bidirectional_and_what_follows_causal() -> None:
