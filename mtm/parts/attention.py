@@ -8,18 +8,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtm.axes import constrain
 from mtm.errors import UserError
 from mtm.parts import cache as kv
 from mtm.parts import sparse_cache
 from mtm.parts.bias import Bias, of_position
 from mtm.parts.context import Aux, Context
 from mtm.parts.kernels import Kernel, prepare
-from mtm.parts.linear import Dense, Initializer
+from mtm.parts.linear import Initializer
 from mtm.parts.patterns._algebra import Pattern
 from mtm.parts.patterns._lifetimes import lifetimes
 from mtm.parts.patterns.full import Full
 from mtm.parts.positions._base import Position
+from mtm.parts.projections import into_heads, out_of_heads
 
 _WORTH = 0.75  # of all slots: with more, writing them in one piece is faster than saving some
 
@@ -90,7 +90,9 @@ class Attention(nn.Module):
     return _output(self, engine(request), x_BLD.shape[-1]), Aux(cache)
 
   @nn.nowrap
-  def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> kv.KeyValue:
+  def empty_cache(
+    self, batch: int, length: int, source_length: int, dtype: Any
+  ) -> kv.KeyValue | sparse_cache.SparseKeyValue:
     """A cache for `length` tokens, or for as many as the pattern can still see."""
     del source_length
     heads, lives = self.kv_heads or self.heads, lifetimes(self.pattern, length)
@@ -170,16 +172,12 @@ def _project(
   init: Initializer | None,
 ) -> jax.Array:
   """`[batch, length, embed]` → `[batch, length, heads, head_dim]`."""
-  axes, bias = ("embed", axis, "head_dim"), _has_bias(part, name)
-  dense = Dense((heads, part.head_dim), axes, bias=bias, weight_init=init, name=name)
-  return constrain(dense(x), "batch", "length", axis, "head_dim")
+  return into_heads(x, heads, part.head_dim, name, axis, _has_bias(part, name), init)
 
 
 def _output(part: Attention | CrossAttention, x_BLHK: jax.Array, width: int) -> jax.Array:
   """`[batch, length, heads, head_dim]` → `[batch, length, embed]`."""
-  x_BLHK = constrain(x_BLHK, "batch", "length", "heads", "head_dim")
-  axes, bias = ("heads", "head_dim", "embed"), _has_bias(part, "out")
-  return Dense((width,), axes, contract=2, bias=bias, weight_init=part.out_init, name="out")(x_BLHK)
+  return out_of_heads(x_BLHK, width, _has_bias(part, "out"), part.out_init)
 
 
 def _has_bias(part: Attention | CrossAttention, name: str) -> bool:
@@ -201,8 +199,9 @@ def _total_bias(
   """The stack's shared bias plus this layer's own."""
   own = None if position is None else of_position(position, places, length)
   shared = context.bias
-  if shared is not None and places is not None and places[1] is not context.slots.positions:
-    shared = shared.elsewhere()  # this layer's cache has slots of its own
+  if shared is not None and places is not None and context.slots is not None:
+    if places[1] is not context.slots.positions:  # this layer's cache has slots of its own
+      shared = shared.elsewhere()
   if own is None or shared is None:
     return shared if own is None else own
   return shared + own

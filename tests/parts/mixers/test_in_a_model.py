@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from mtm.config import config
 from mtm.errors import UserError
 from mtm.objectives.causal_lm import CausalLM
 from mtm.objectives.mlm import MaskedLM
@@ -130,3 +133,25 @@ def test_a_model_of_routing_does_not_decode() -> None:
       ),
       params,
     )
+
+
+@pytest.mark.parametrize("name", list(BIDIRECTIONAL))
+def test_a_decoder_takes_no_mixer_that_looks_ahead(name: str) -> None:
+  mixer = BIDIRECTIONAL[name]
+  with pytest.raises(UserError, match=f"{type(mixer).__name__} with causal = False"):
+    model(mixer, Decoder, "decoder")
+
+
+def test_the_page_of_mixers_builds_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  page = (Path(__file__).parents[3] / "docs" / "mixers.md").read_text()
+  (python,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+  gin = page.split("```")[-2]
+  (tmp_path / "mine.py").write_text(python)
+  (tmp_path / "mine.gin").write_text(gin)
+  monkeypatch.syspath_prepend(tmp_path)
+  found = config.load(None, [str(tmp_path / "mine.gin")]).value("MODEL")
+  (block,) = found.module.decoder.stack.period
+  assert block.mixer.feature_map == RandomFeatures(128)
+  ids = np.ones((1, 4), np.int32)
+  shapes = jax.eval_shape(lambda: found.init(jax.random.key(0), {"decoder_input_tokens": ids}))
+  assert shapes["tokens"]["embedding"].shape == (512, 256)

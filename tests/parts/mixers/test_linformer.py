@@ -95,7 +95,9 @@ def test_with_the_identity_along_the_length_it_is_full_attention() -> None:
     y = mixer.apply({"params": params}, x, context)[0]
     return jnp.sum(y * y), y
 
-  ours, wanted = (jax.grad(lambda x, m=m: value(m, x), has_aux=True)(x) for m in (mixer, full))
+  ours, wanted = (
+    jax.jit(jax.grad(lambda x, m=m: value(m, x), has_aux=True))(x) for m in (mixer, full)
+  )
   # Products with ones and zeros are exact: nothing is left but the order of a few sums.
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), ours, wanted)
 
@@ -128,12 +130,12 @@ def test_dropout_is_drawn_in_training_only() -> None:
 
   def train(seed: int, segments: Any) -> np.ndarray:
     rngs = {"dropout": jax.random.key(seed)}
-    return mixer.apply(params, jnp.asarray(X), around(segments, train=True), rngs=rngs)[0]
+    return jax.jit(mixer.apply)(params, X, around(segments, train=True), rngs=rngs)[0]
 
   for segments in (None, PACKED):
     np.testing.assert_array_equal(train(0, segments), train(0, segments))
     assert np.abs(train(0, segments) - train(1, segments)).max() > 1e-2
-  off, none = (m.apply(params, jnp.asarray(X), around())[0] for m in (mixer, linformer()))
+  off, none = (jax.jit(m.apply)(params, X, around())[0] for m in (mixer, linformer()))
   np.testing.assert_array_equal(off, none)
 
 

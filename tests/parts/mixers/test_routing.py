@@ -75,7 +75,7 @@ def test_one_cluster_of_all_tokens_is_full_attention(causal: bool, segments: Any
     y = way(x)
     return jnp.sum(y * jnp.cos(y)), y
 
-  a, b = (jax.grad(lambda x, w=w: value(w, x), has_aux=True)(jnp.asarray(X)) for w in (ours, full))
+  a, b = (jax.jit(jax.grad(lambda x, w=w: value(w, x), has_aux=True))(X) for w in (ours, full))
   # The same sums; a gather and a scatter around them.
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), a, b)
 
@@ -184,7 +184,7 @@ def test_a_gradient_step_is_a_step_of_online_k_means() -> None:
   def loss(params: Any) -> jax.Array:
     return mixer.apply(params, jnp.asarray(X), around())[1].losses["clustering"]
 
-  grads = jax.grad(loss)(params)["params"]
+  grads = jax.jit(jax.grad(loss))(params)["params"]
   old = np.asarray(params["params"]["centroids"])
   new = old - rate * np.asarray(grads.pop("centroids"))
   # The model is not pulled to the centroids.
@@ -238,7 +238,7 @@ def test_dropout_is_drawn_in_training_only() -> None:
 
   def train(seed: int) -> np.ndarray:
     rngs = {"dropout": jax.random.key(seed)}
-    return mixer.apply(params, jnp.asarray(X), around(train=True), rngs=rngs)[0]
+    return jax.jit(mixer.apply)(params, X, around(train=True), rngs=rngs)[0]
 
   np.testing.assert_array_equal(train(0), train(0))
   assert np.abs(train(0) - train(1)).max() > 1e-2
