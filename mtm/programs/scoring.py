@@ -80,6 +80,9 @@ class TaskMetrics:
       home: where `inference_eval/` goes.
       begin_id: what the model's decoder begins with, see `Generator`.
     """
+    evaluation = self._evaluation or self._make(home)
+    if not evaluation.has_metrics:
+      return {}
     vocabulary = self.data.vocabulary()
     length = self.max_length or self.data.lengths["targets"]
     rows, both = self.data.batch_size, self.bidirectional_prefix
@@ -97,8 +100,7 @@ class TaskMetrics:
       examples = ({"inputs_ids": i, "targets_ids": t} for i, t in pairs)
       return [row["score"] for row in Score().rows(setting, enumerate(examples))]
 
-    evaluation = self._evaluation or self._make(home)
-    return evaluation.run(predict, score, step) if evaluation.has_metrics else {}
+    return evaluation.run(predict, score, step)
 
   def _make(self, home: Path) -> Any:
     from mtm.data.evaluator import Evaluation

@@ -165,3 +165,9 @@ class TestAction:
       action()(run)
       writer.write(13, "train", {"loss": 2.0})
     assert [row["split"] for row in read(tmp_path)] == ["train", "squad", "sst2", "train"]
+
+
+def test_a_task_with_a_label_has_no_texts_to_measure(tmp_path):
+  data = Dataset("stdlib_packages", {"inputs": 16}, "validation")
+  model, params = decoder()
+  assert TaskMetrics(data).measure(model, None, params, 1, tmp_path) == {}
