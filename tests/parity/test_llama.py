@@ -43,12 +43,11 @@ CASES = {
 
 def draw(rng: draws.Rng) -> harness.Case:
   n, groups = draws.sizes(rng, even=True), int(rng.integers(1, 4))  # rotary turns pairs
-  act, tied = draws.activation(rng), bool(rng.integers(2))
+  tied = bool(rng.integers(2))
   return harness.Case(
     lambda: model(
       n.vocab, n.places, n.mlp, hidden_size=n.embed * groups, num_attention_heads=n.heads * groups,
       num_key_value_heads=n.heads, num_hidden_layers=n.layers, tie_word_embeddings=tied,
-      hidden_act=act,
     ),
     harness.decoder(n.vocab, draws.padding(rng, n.length)),
     generates=True, spread=draws.SPREAD, beams=draws.beams(rng),

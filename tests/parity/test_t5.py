@@ -23,13 +23,19 @@ SMALL = {
 }  # fmt: skip
 
 
+def uncached(made: Any) -> Any:
+  """Theirs, without a cache where it would have too few layers: it has as many as the encoder."""
+  made.generation_config.use_cache = made.config.num_decoder_layers <= made.config.num_layers
+  return made
+
+
 def model(vocab: int = 37, **fields: Any) -> Any:
   """Untied by hand where the config says so."""
   config = transformers.T5Config(
     vocab_size=vocab, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
     attn_implementation="eager", **{"d_ff": 20, **fields},
   )  # fmt: skip
-  made = transformers.T5ForConditionalGeneration(config)
+  made = uncached(transformers.T5ForConditionalGeneration(config))
   if not fields["tie_word_embeddings"]:
     made.lm_head.weight = torch.nn.Parameter(torch.randn_like(made.lm_head.weight) * 0.1)
   return made
@@ -40,7 +46,7 @@ def mt5(vocab: int = 37, **fields: Any) -> Any:
   config = transformers.MT5Config(
     vocab_size=vocab, attn_implementation="eager", **{**SMALL, **fields},
   )  # fmt: skip
-  made = transformers.MT5ForConditionalGeneration(config)
+  made = uncached(transformers.MT5ForConditionalGeneration(config))
   made.lm_head.weight = torch.nn.Parameter(torch.randn_like(made.lm_head.weight) * 0.1)
   return made
 
@@ -58,6 +64,15 @@ CASES = {
     lambda: model(
       d_model=10, d_kv=4, num_heads=5, num_layers=2, tie_word_embeddings=False,
       feed_forward_proj="gated-gelu",
+    ),
+    harness.both(37),
+    generates=True,
+  ),
+  "t5_deep_decoder": harness.Case(
+    lambda: model(
+      d_model=9, d_kv=5, num_heads=3, num_layers=1, num_decoder_layers=3, d_ff=14,
+      tie_word_embeddings=False, feed_forward_proj="gated-silu", relative_attention_num_buckets=8,
+      relative_attention_max_distance=10,
     ),
     harness.both(37),
     generates=True,

@@ -27,6 +27,8 @@ def model(vocab: int = 37, **fields: Any) -> Any:
     vocab_size=vocab, attn_implementation="eager", **{**SMALL, **fields},
   )  # fmt: skip
   made = transformers.UMT5ForConditionalGeneration(config)
+  # Theirs makes a cache of as many layers as the encoder has.
+  made.generation_config.use_cache = config.num_decoder_layers <= config.num_layers
   if not fields["tie_word_embeddings"]:
     made.lm_head.weight = torch.nn.Parameter(torch.randn_like(made.lm_head.weight) * 0.1)
   return made
