@@ -178,10 +178,10 @@ def _byte_bpe(folder: pathlib.Path, configs: Configs) -> TokenizerJson:
   backend.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=spaced)
   backend.decoder = tk.decoders.ByteLevel()
   defaults = BYTE_BPE[configs.kind]
-  frame = ("cls", "sep") if "cls" in defaults else (None, None)
+  before, after = ("cls", "sep") if "cls" in defaults else (None, None)
   if configs.option("add_bos_token", False):  # OPT
-    frame = ("bos", frame[1])
-  return _built(backend, path, configs, defaults, frame)
+    before = "bos"
+  return _built(backend, path, configs, defaults, (before, after))
 
 
 def _built(
