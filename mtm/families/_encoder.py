@@ -101,17 +101,19 @@ def projection(features: int) -> Dense:
   return Dense((features,), ("mlp", "embed"), bias=True, weight_init=INIT)
 
 
-def refuse(theirs: Config) -> None:
-  """Raises UserError where the config asks for what no encoder of this kind has here."""
+def refuse(theirs: Config, decoder: bool = False) -> None:
+  """Raises UserError where the config asks for what no encoder (or decoder) of this kind has."""
   theirs.expect("position_embedding_type", "absolute")
   theirs.expect("tie_word_embeddings", True)
-  theirs.expect("is_decoder", False)
+  theirs.expect("is_decoder", decoder)
   theirs.expect("add_cross_attention", False)
 
 
-def sizes(theirs: Config, embed: int = 768, mlp: int = 3072, activation: str = "gelu") -> Arguments:
+def sizes(
+  theirs: Config, embed: int = 768, mlp: int = 3072, activation: str = "gelu", decoder: bool = False
+) -> Arguments:
   """What a config in BERT's words says of the layers, with these defaults where it says nothing."""
-  refuse(theirs)
+  refuse(theirs, decoder)
   return {
     "layers": theirs.get("num_hidden_layers", 12),
     "embed": theirs.get("hidden_size", embed),
@@ -154,29 +156,37 @@ def embedding_rows(
   ]
 
 
-def types_row(theirs: str) -> Row:
+def types_row(theirs: str, side: str = "encoder") -> Row:
   """The table of token types, below `theirs`."""
-  return row("encoder/token_types/embedding", f"{theirs}.token_type_embeddings.weight")
+  return row(f"{side}/token_types/embedding", f"{theirs}.token_type_embeddings.weight")
 
 
-def layer_rows(theirs: str, heads: int, names: Mapping[str, str] = LAYER) -> list[Row]:
+def layer_rows(
+  theirs: str,
+  heads: int,
+  names: Mapping[str, str] = LAYER,
+  ours: str = STACK,
+  bias: bool = True,
+) -> list[Row]:
   """The layers.
 
   Args:
     theirs: what stands before a part's name: `....layer.{}`, or one layer that all share.
     heads: attention heads.
     names: parts → their names, as in `LAYER`.
+    ours: our block.
+    bias: whether queries, keys and values have one.
   """
   their = {part: f"{theirs}.{name}" for part, name in names.items()}
   return [
-    *heads_in(f"{STACK}/mixer/query", their["query"], heads),
-    *heads_in(f"{STACK}/mixer/key", their["key"], heads),
-    *heads_in(f"{STACK}/mixer/value", their["value"], heads),
-    *heads_out(f"{STACK}/mixer/out", their["out"], heads),
-    *norm(f"{STACK}/mixer_norm", their["mixer_norm"]),
-    *linear(f"{STACK}/channel/wi", their["wi"]),
-    *linear(f"{STACK}/channel/wo", their["wo"]),
-    *norm(f"{STACK}/channel_norm", their["channel_norm"]),
+    *heads_in(f"{ours}/mixer/query", their["query"], heads, bias),
+    *heads_in(f"{ours}/mixer/key", their["key"], heads, bias),
+    *heads_in(f"{ours}/mixer/value", their["value"], heads, bias),
+    *heads_out(f"{ours}/mixer/out", their["out"], heads),
+    *norm(f"{ours}/mixer_norm", their["mixer_norm"]),
+    *linear(f"{ours}/channel/wi", their["wi"]),
+    *linear(f"{ours}/channel/wo", their["wo"]),
+    *norm(f"{ours}/channel_norm", their["channel_norm"]),
   ]
 
 
