@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mtm.errors import UserError
 from mtm.parts.positions.alibi import Alibi, slopes
+from mtm.parts.positions.axial import Axial
 from mtm.parts.positions.learned import Learned
 from mtm.parts.positions.rotary import Rotary
 from mtm.parts.positions.sinusoidal import Sinusoidal
@@ -129,3 +131,21 @@ def test_t5_bias_reads_the_bucket_of_key_minus_query() -> None:
   bias = module.apply(params, q, k, method="bias")
   assert bias.shape == (1, 2, 1, 9)
   np.testing.assert_array_equal(bias[0, :, 0], table[:, bucket_of(jnp.arange(9) - 4, True)])
+
+
+def test_axial_joins_the_vectors_of_a_row_and_a_column() -> None:
+  axial = Axial((2, 3), (2, 4))
+  x, positions = jnp.ones((1, 4, 6)), jnp.array([[0, 5, 2, 3]])
+  params = parameters(lambda key: axial.init(key, x, positions, method="embed"))
+  rows, columns = (params["params"][f"tables_{i}"]["embedding"] for i in (0, 1))
+  assert rows.shape == (2, 2) and columns.shape == (3, 4)
+  y = axial.apply(params, x, positions, method="embed")
+  wanted = [np.concatenate([rows[p // 3], columns[p % 3]]) for p in (0, 5, 2, 3)]
+  np.testing.assert_allclose(y, 1 + np.stack(wanted)[None], rtol=1e-6)
+
+
+def test_axial_refuses_widths_that_do_not_fit() -> None:
+  x, positions = jnp.ones((1, 4, 6)), jnp.zeros((1, 4), int)
+  for widths, name in (((2, 3), "sum to 5, and the embedding has 6"), ((6,), "one width for each")):
+    with pytest.raises(UserError, match=name):
+      Axial((2, 3), widths).init(jax.random.key(0), x, positions, method="embed")
