@@ -150,6 +150,11 @@ def platform() -> str:
   return jax.default_backend()
 
 
+def is_for(name: str) -> bool:
+  """Whether `platform()` is this one."""
+  return platform() == name
+
+
 def local(
   function: Callable[..., jax.Array],
   arrays: Sequence[jax.Array],

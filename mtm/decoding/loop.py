@@ -118,11 +118,11 @@ class _Cached:
     """The prompt but for its last token."""
     known = self.lengths if self.prefix is not None else self.lengths - 1
     positions = self._positions(known)
-    batch = {
+    batch: dict[str, Any] = {
       **_encoder(self.batch),
       "decoder_input_tokens": self.tokens[:, : self.fed],
       "decoder_positions": positions[:, : self.fed],
-      "decoder_cache_start": jnp.int32(0),
+      "decoder_cache_start": 0,
       "decoder_cache_positions": positions,
     }
     if self.prefix is not None:

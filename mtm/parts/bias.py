@@ -39,7 +39,8 @@ class Scheme:
   params: Any
 
   def __call__(self, q_place: jax.Array, k_place: jax.Array) -> jax.Array:
-    return self.position.apply({"params": self.params}, q_place, k_place, method="bias")
+    bias: Any = self.position.apply({"params": self.params}, q_place, k_place, method="bias")
+    return bias
 
 
 @jax.tree_util.register_dataclass

@@ -53,9 +53,10 @@ class SparseKeyValue:
     if length == 1:  # what it overwrites ended before this token
       new = self._put(k, v, places, places)
       return new, new.k, new.v, new.places
-    seen = (jnp.concatenate(pair, axis=1) for pair in ((self.k, k), (self.v, v)))
+    k_all, v_all = (jnp.concatenate(pair, axis=1) for pair in ((self.k, k), (self.v, v)))
     ends = jnp.max(jnp.where(places < BEYOND, places, -1), axis=1, keepdims=True)
-    return self._put(k, v, places, ends), *seen, jnp.concatenate([self.places, places], axis=1)
+    k_place = jnp.concatenate([self.places, places], axis=1)
+    return self._put(k, v, places, ends), k_all, v_all, k_place
 
   def _put(self, k: jax.Array, v: jax.Array, places: jax.Array, ends: jax.Array) -> SparseKeyValue:
     """The tokens at `places` `[batch, length]` that a query after `ends` `[batch, 1]`, or the last

@@ -9,6 +9,7 @@ import pytest
 
 from mtm.errors import UserError
 from mtm.parts.attention import Attention, CrossAttention, head_width
+from mtm.parts.bias import Bias
 from mtm.parts.context import Context
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.positions.alibi import Alibi
@@ -40,11 +41,12 @@ def test_own_bias_adds_to_the_shared_one() -> None:
   params = parameters(none.init, X, Context(POSITIONS))
   shared = jnp.asarray(np.random.default_rng(1).normal(size=(1, 2, 5, 5)), jnp.float32)
   places = jnp.arange(5)[None]
-  total = Context(POSITIONS, bias=shared + Alibi(2).apply({}, places, places, method="bias"))
-  a, _ = own.apply(params, X, Context(POSITIONS, bias=shared))
+  total = shared + Alibi(2).apply({}, places, places, method="bias")
+  total = Context(POSITIONS, bias=Bias(total))
+  a, _ = own.apply(params, X, Context(POSITIONS, bias=Bias(shared)))
   b, _ = none.apply(params, X, total)
   np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-  c, _ = none.apply(params, X, Context(POSITIONS, bias=shared))
+  c, _ = none.apply(params, X, Context(POSITIONS, bias=Bias(shared)))
   assert np.abs(a - c).max() > 1e-3
 
 

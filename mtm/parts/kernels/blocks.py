@@ -61,14 +61,15 @@ class Blocks:
   def __call__(self, request: Request) -> jax.Array:
     q, k, v = request.q * request.scale, request.k, request.v
     pattern, rest = split(request.pattern)
-    rate = 0.0 if request.dropout is None else request.dropout[1]
+    key, rate = request.dropout or (None, 0.0)
     budget = self.scores // (q.shape[0] * q.shape[2] * self.block**2)
     plan = _Plan(pattern, rest, q.shape[1], k.shape[1], self.block, max(budget, 1), rate)
     labels = {name: tuple(map(plan.cut_label, pair)) for name, pair in request.labels.items()}
-    key = None if rate == 0.0 else request.dropout[0]
     rules = () if request.bias is None else request.bias.rules
     shared = q.shape[2] // k.shape[2]
-    out = _attend(plan, plan.cut(q, shared), plan.cut(k), plan.cut(v), rules, labels, key)
+    out = _attend(
+      plan, plan.cut(q, shared), plan.cut(k), plan.cut(v), rules, labels, key if rate else None
+    )
     return plan.joined(out, q.shape, shared)
 
 
@@ -186,8 +187,7 @@ def _backward(plan, saved, g):
     d_v = _scatter(d_v, step.columns, _dot(p, g_C, 3, 3))
     return (d_k, d_v, d_rules), _dot(d_s, k_C, 4, 3).astype(q.dtype)
 
-  carry = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
-  carry = (*carry, jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), rules))
+  carry = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (k, v, rules))
   d_qs = []
   for whole, steps in _numbered(plan.schedule.groups):
     carry, d_q = jax.lax.scan(functools.partial(turn, whole), carry, steps)
@@ -221,8 +221,9 @@ def _scores(
   batch, kv_heads, at_once, rows, columns = s.shape
   apart = (batch, kv_heads, at_once, rows // plan.block, plan.block, columns)
   within = jnp.arange(plan.block)
-  q_place = step.rows[:, None] * plan.block + within
-  k_place = (step.columns[..., None] * plan.block + within).reshape(at_once, columns)
+  q_place = step.rows[:, None] * plan.block + within[None]
+  k_place = step.columns[..., None] * plan.block + within[None, None]
+  k_place = k_place.reshape(at_once, columns)
 
   def biased(rules: Any) -> jax.Array:
     added = sum((rule(q_place, k_place) for rule in rules), start=jnp.zeros((), jnp.float32))
@@ -257,7 +258,8 @@ def _numbered(groups: tuple[Group, ...]) -> list[tuple[bool, _Step]]:
   for group in groups:
     whole = bool(np.isin(group.mask_id, (ALL, NONE)).all())
     number = done + jnp.arange(len(group.rows))
-    steps.append((whole, _Step(*map(jnp.asarray, group), number)))
+    rows, columns, mask_id = (jnp.asarray(x) for x in group)
+    steps.append((whole, _Step(rows, columns, mask_id, number)))
     done += len(group.rows)
   return steps
 

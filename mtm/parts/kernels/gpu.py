@@ -26,7 +26,7 @@ class Gpu:
 
   def supports(self, request: Request) -> str | None:
     """On GPUs, in bfloat16 or float16, outside decoding."""
-    if axes.platform() != "gpu":
+    if not axes.is_for("gpu"):
       return f"it is for NVIDIA GPUs, and this program is for a {axes.platform()}"
     if request.q.dtype not in _HALF:
       return f"cuDNN computes in bfloat16 or float16, and queries are {request.q.dtype}"

@@ -37,7 +37,7 @@ class Splash:
 
   def supports(self, request: Request) -> str | None:
     """On TPUs: any positional pattern, and segments."""
-    if not self.interpret and axes.platform() != "tpu":
+    if not self.interpret and not axes.is_for("tpu"):
       return f"it is for TPUs, and this program is for a {axes.platform()}"
     if not request.aligned:
       return "queries and keys must stand at 0, 1, 2, ..."
@@ -90,9 +90,13 @@ class Splash:
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     mask = masks.MultiHeadMask([_mask(pattern, q.shape[2], k.shape[2], k_len)] * q.shape[1])
-    sizes = splash.BlockSizes(**dict.fromkeys(_SIZES, block))
+    sizes: Any = dict.fromkeys(_SIZES, block)
     kernel = splash.make_splash_mha(
-      mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=self.interpret
+      mask,
+      block_sizes=splash.BlockSizes(**sizes),
+      head_shards=1,
+      q_seq_shards=1,
+      interpret=self.interpret,
     )
     if not segments:
       return jax.vmap(kernel)(q, k, v)
@@ -142,7 +146,7 @@ def _sees_anything(pattern: Pattern, q_len: int, k_len: int) -> np.ndarray:
   block = 256
   cut = tiles(pattern, q_len, k_len, block)
   seen = np.zeros((cut.map.shape[0], block), bool)
-  some = cut.masks.any(axis=2)
+  some = np.asarray(cut.masks.any(axis=2))
   np.logical_or.at(seen, cut.row, some[cut.mask_id])
   return seen.reshape(-1)[:q_len]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,12 @@ class Blocks(Pattern):
   """Query block i sees all of key block j where `array[i][j]`; beyond the table nothing is seen.
 
   Attributes:
-    array: bool `[query blocks, key blocks]`, a numpy array or nested sequences.
+    array: bool `[query blocks, key blocks]`, a numpy array or nested sequences; kept as tuples, so
+      that patterns can be compared.
     block: places in a block.
   """
 
-  array: tuple[tuple[bool, ...], ...]
+  array: Any
   block: int = 64
 
   def __post_init__(self) -> None:

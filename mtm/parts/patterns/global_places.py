@@ -25,8 +25,10 @@ class Global(Pattern):
     return self._is(q) | self._is(k)
 
   def coarse(self, q_len, k_len, block):
-    whole = (np.arange(-(-n // block) * block) for n in (q_len, k_len))
-    return by_flag(*(np.asarray(self._is(places)) for places in whole), block)
+    of_query, of_key = (
+      np.asarray(self._is(np.arange(-(-length // block) * block))) for length in (q_len, k_len)
+    )
+    return by_flag(of_query, of_key, block)
 
   def _is(self, place):
     if isinstance(self.places, int):
