@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,8 +33,8 @@ def convert(
 ) -> None:
   """Reads, compares and writes; keeps nothing where one of them fails.
 
-  Parameters pass through files beside the destination, so that reading holds one at a time, and
-  writing for other libraries about a gigabyte. The comparison and orbax need memory for them all.
+  Parameters pass through files beside the destination: a few tensors are in memory at a time, but
+  for the comparison, which needs it for all of them, twice.
 
   Args:
     source, destination: directories.
@@ -47,36 +50,71 @@ def convert(
   model = opened.model()
   published.refuse_existing(Path(destination))
   home = Path(destination).absolute().parent
-  home.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(prefix=".convert-", dir=home) as scratch:
+  with _disk(home):
+    home.mkdir(parents=True, exist_ok=True)
+  with _disk(home), tempfile.TemporaryDirectory(prefix=".convert-", dir=home) as scratch:
     disk = published.OnDisk(Path(scratch))
     params = opened.fill(model, disk, disk.empty)
     count = sum(x.size for x in jax.tree.leaves(params))
     print(f"{source}: {opened.format}, {opened.build.__name__}, {count:,} parameters")
     print("every tensor has its parameter, and every parameter its tensor")
-    if compare:
-      _compare(opened, model, params, reference_file, tolerance)
-    written = published.write(opened, params, to, Path(destination))
+    told = _original(opened, model, count, reference_file) if compare else None
+    if told is not None:
+      _agree(model, params, told, opened.where, tolerance)
+
+    def check(folder: Path) -> None:
+      if compare and told is None and to == hf.FORMAT.name:
+        ours = _transformers(folder, model, count)
+        if ours is not None:
+          _agree(model, params, ours, Path(destination), tolerance)
+
+    written = published.write(opened, params, to, Path(destination), check)
   print(f"{destination}: {to}, {written:,} values")
 
 
-def _compare(
-  opened: published.Opened,
-  model: Model,
-  params: Params,
-  file: str | None,
-  tolerance: float,
-) -> None:
-  """Prints how near the original's logits are. Raises UserError where they are not."""
-  told = None
+@contextlib.contextmanager
+def _disk(home: Path) -> Iterator[None]:
+  """Turns what the disk refuses into one sentence."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f"cannot write in {home} ({error.strerror or error}): nothing is kept; a conversion needs"
+      " room for the parameters twice"
+    ) from error
+
+
+def _original(
+  opened: published.Opened, model: Model, count: int, file: str | None
+) -> reference.Reference | None:
+  """The original's logits, where they are given or the original can be run."""
   if file is not None:
-    told = reference.from_file(file)
-  elif hf.FORMAT.found(opened.where):
-    family = hf.family_of(hf.read_config(opened.where), str(opened.where))
-    told = reference.from_transformers(opened.where, model, family.architectures[0])
+    return reference.from_file(file)
+  if hf.FORMAT.found(opened.where):
+    return _transformers(opened.where, model, count)
+  print(f"{opened.where} is not compared with its original: --reference would tell its logits")
+  return None
+
+
+def _transformers(folder: Path, model: Model, count: int) -> reference.Reference | None:
+  """What `transformers` says of a directory; None, and a line that tells why, where it cannot be
+  asked."""
+  if not reference.room(count):
+    print("not compared with transformers: it would need more memory than is free")
+    return None
+  values = hf.read_config(folder)
+  family = hf.family_of(values, str(folder))
+  (name, *_) = values.get("architectures") or family.architectures
+  told = reference.from_transformers(folder, model, name)
   if told is None:
-    print("not compared with the original: install torch and transformers, or give --reference")
-    return
+    print("not compared with transformers: it or torch is not installed, see mtm[parity]")
+  return told
+
+
+def _agree(
+  model: Model, params: Params, told: reference.Reference, where: Path, tolerance: float
+) -> None:
+  """Prints how near the logits are. Raises UserError where they are not."""
   found = reference.compare(model, jax.tree.map(np.asarray, params), told)
   print(
     f"beside {told.name}: largest difference of logits {found.largest:.2e}, the same likeliest"
@@ -84,8 +122,8 @@ def _compare(
   )
   if not found.largest <= tolerance:
     raise UserError(
-      f"{opened.where}: logits differ by {found.largest:.2e}, more than --tolerance={tolerance:g}:"
-      " nothing was written"
+      f"{where}: logits differ by {found.largest:.2e}, more than --tolerance={tolerance:g}: nothing"
+      " was written"
     )
 
 
@@ -107,8 +145,33 @@ def main(argv: Sequence[str] | None = None) -> int:
   if not Path(args.source).exists():
     raise UserError(f"mtm convert: {args.source} does not exist")
   setup.start()
-  convert(args.source, args.destination, args.to, args.reference, args.tolerance, args.compare)
+  with _interruptible():
+    convert(args.source, args.destination, args.to, args.reference, args.tolerance, args.compare)
   return 0
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+  """SIGTERM and Ctrl-C end the program by way of what removes half-written files."""
+
+  def end(number: int, frame: Any) -> None:
+    del frame
+    for other in before:  # a second one does not disturb that
+      signal.signal(other, signal.SIG_IGN)
+    print("interrupted: nothing is kept", file=sys.stderr, flush=True)
+    raise SystemExit(128 + number)
+
+  before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    for number in before:
+      signal.signal(number, end)
+  except ValueError:  # not the main thread
+    before = {}
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
 
 
 if __name__ == "__main__":

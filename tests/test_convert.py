@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mtm import cli
-from mtm.interop.safetensors import ONE
+from mtm.interop.safetensors import INDEX, ONE
+from mtm.programs import published, reference
 from tests.families import recorded, t5x_names
 
 
@@ -112,3 +119,166 @@ def test_memory_stays_near_one_tensor(sizes: tuple[int, int, int], share: float)
   total = found.pop("total")
   assert total > 120e6 and len(found) == 4
   assert {way: peak for way, peak in found.items() if peak > share * total} == {}
+
+
+def _without(name: str) -> Callable[[dict[str, np.ndarray]], None]:
+  def damage(tensors: dict[str, np.ndarray]) -> None:
+    del tensors[name]
+
+  return damage
+
+
+def _changed(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Any:
+  return lambda tensors: tensors.update({name: change(tensors[name])})
+
+
+def _poisoned(values: np.ndarray) -> np.ndarray:
+  values = values.copy()
+  values.flat[-1] = np.nan
+  return values
+
+
+NORM, KERNEL = "transformer.ln_f.weight", "transformer.h.0.mlp.c_fc.weight"
+
+
+@pytest.mark.parametrize(
+  ("damage", "told"),
+  [
+    (_without(NORM), f"lacks the tensor {NORM}"),
+    (lambda t: t.update({"more": np.zeros(2, np.float32)}), "no place for, such as more"),
+    (_changed(KERNEL, lambda x: x[:-1]), f"{KERNEL} gives a parameter of shape"),
+    (_changed(KERNEL, _poisoned), f"{KERNEL} holds NaN or infinity"),
+  ],
+)
+@pytest.mark.parametrize("to", ["mtm", "hf"])
+def test_a_damaged_tensor_is_told_and_nothing_kept(
+  damage: Any, told: str, to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  from safetensors.numpy import load_file, save_file
+
+  source = recorded.directory("gpt2", tmp_path / "hf")
+  tensors = load_file(source / ONE)
+  damage(tensors)
+  save_file(tensors, source / ONE)
+  _refused(source, told, tmp_path, capsys, to)
+
+
+def _refused(
+  source: Path, told: str, home: Path, capsys: pytest.CaptureFixture[str], to: str = "mtm"
+) -> None:
+  """A conversion ends with one sentence, and leaves nothing in `home` that was not there."""
+  before = sorted(p.name for p in home.iterdir())
+  capsys.readouterr()
+  assert run(source, home / "new", f"--to={to}") == 1
+  error = capsys.readouterr().err
+  assert error.startswith("error: ") and error.count("\n") == 1
+  assert told in error
+  assert sorted(p.name for p in home.iterdir()) == before
+
+
+def test_a_truncated_file_and_a_wrong_index_are_told(
+  tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  source = recorded.directory("gpt2", tmp_path / "hf")
+  whole = (source / ONE).read_bytes()
+  (source / ONE).write_bytes(whole[:-40])
+  _refused(source, "is damaged or no safetensors file", tmp_path, capsys)
+  (source / ONE).write_bytes(whole)
+  for index, said in (
+    ({"weight_map": {NORM: "gone.safetensors"}}, "has no gone.safetensors"),
+    ({"weight_map": {NORM: ONE, "more": ONE}}, "index.json names more"),
+    ({"weight_map": [ONE]}, "index.json is damaged"),
+    ({}, "index.json is damaged"),
+  ):
+    (source / INDEX).write_text(json.dumps(index))
+    _refused(source, said, tmp_path, capsys)
+  (source / INDEX).unlink()
+  (source / "config.json").write_text("{")
+  _refused(source, "config.json cannot be read", tmp_path, capsys)
+
+
+def test_a_damaged_array_of_t5x_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+  source = tmp_path / "t5x"
+  shutil.copytree(t5x_names.checkpoint("native", "t5_1_1"), source)
+  chunk = source / "target.encoder.layers_0.mlp.wo.kernel" / "0.0"
+  whole = chunk.read_bytes()
+  chunk.write_bytes(whole[: len(whole) // 2])
+  _refused(source, "wo.kernel is missing or damaged", tmp_path, capsys)
+  chunk.unlink()
+  _refused(source, "wo.kernel is missing or damaged", tmp_path, capsys)
+
+
+def test_a_damaged_checkpoint_of_ours_is_told(
+  tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  source = tmp_path / "ours"
+  assert run(t5x_names.checkpoint("native", "t5_tied"), source) == 0
+  for file in (source / "checkpoints" / "0" / "params" / "ocdbt.process_0" / "d").iterdir():
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  _refused(source, "is damaged or not mtm's", tmp_path, capsys, "hf")
+  shutil.rmtree(source / "checkpoints" / "0" / "params")
+  _refused(source, "it has no params", tmp_path, capsys, "hf")
+
+
+@pytest.mark.parametrize("to", ["mtm", "hf", "t5x"])
+def test_an_interruption_keeps_nothing(
+  to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+  """SIGTERM while parameters are written."""
+  source = t5x_names.checkpoint("native", "t5_1_1")
+
+  def interrupted(kept: published.Filed, *told: Any, **more: Any) -> np.ndarray:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return original(kept, *told, **more)
+
+  original = published.Filed.__array__
+
+  def written(*arguments: Any) -> int:
+    monkeypatch.setattr(published.Filed, "__array__", interrupted)
+    return into(*arguments)
+
+  into = published._write_into
+  monkeypatch.setattr(published, "_write_into", written)
+  before = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(SystemExit) as ended:
+    run(source, tmp_path / "new", f"--to={to}", "--no-compare")
+  assert ended.value.code == 143
+  assert "interrupted: nothing is kept" in capsys.readouterr().err
+  assert list(tmp_path.iterdir()) == []
+  assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_full_disk_is_told(
+  tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+  source = recorded.directory("gpt2", tmp_path / "hf")
+
+  def full(*told: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+  _refused(source, "No space left on device", tmp_path, capsys)
+
+
+def test_what_was_written_for_huggingface_is_compared_too(
+  tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+  """Where the source has no original to run, the directory that is written has one."""
+  arrays = t5x_names.load("t5_tied")
+  logits, asked = arrays["logits"], list[Path]()
+
+  def transformers(folder: Path, model: Any, name: str) -> reference.Reference:
+    asked.append(folder)
+    assert name == "T5ForConditionalGeneration" and (folder / ONE).exists()
+    batch = reference.from_file(t5x_names.FIXTURES / "t5_tied.npz").batch
+    return reference.Reference("transformers", batch, logits)
+
+  monkeypatch.setattr(reference, "from_transformers", transformers)
+  source = t5x_names.checkpoint("native", "t5_tied")
+  assert run(source, tmp_path / "hf", "--to=hf") == 0
+  assert "beside transformers: largest" in capsys.readouterr().out and len(asked) == 1
+  logits = logits + 1
+  _refused(source, "logits differ by 1.0", tmp_path, capsys, "hf")
+  monkeypatch.setattr(reference, "room", lambda values: False)
+  assert run(source, tmp_path / "large", "--to=hf") == 0
+  assert "more memory than is free" in capsys.readouterr().out and len(asked) == 2

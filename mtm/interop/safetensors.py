@@ -29,20 +29,28 @@ class Safetensors:
     """
     self.directory, self.where = Path(directory), str(directory)
     self._file_of: dict[str, Path] = {}
-    for path in self._files():
+    file_of = self._index()
+    for path in self._files(file_of):
       with _opened(path) as file:
         self._file_of.update(dict.fromkeys(file.keys(), path))
+    gone = sorted(file_of.keys() - self._file_of.keys())
+    if gone:
+      raise UserError(
+        f"{self.directory / INDEX} names {gone[0]}, which is in none of its files: copy them again"
+      )
 
-  def _files(self) -> list[Path]:
+  def _index(self) -> dict[str, str]:
+    """Tensor → file, as the index says; empty where there is none."""
     index = self.directory / INDEX
-    if index.exists():
-      try:
-        names = set(json.loads(index.read_text())["weight_map"].values())
-      except (ValueError, KeyError) as error:
-        raise UserError(f"{index} is damaged ({error}): copy it again") from error
-      files = [self.directory / name for name in sorted(names)]
-    else:
-      files = [self.directory / ONE]
+    if not index.exists():
+      return {}
+    try:
+      return dict(json.loads(index.read_text())["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+      raise UserError(f"{index} is damaged ({error}): copy it again") from error
+
+  def _files(self, file_of: Mapping[str, str]) -> list[Path]:
+    files = [self.directory / name for name in sorted(set(file_of.values()) or {ONE})]
     for path in files:
       if not path.exists():
         others = sorted(p.name for p in self.directory.glob("*.bin"))

@@ -97,7 +97,9 @@ class Indexed:
   def get(self, name: str) -> np.ndarray:
     """See `Source.get`."""
     leaf = self._leaves[name]
-    return read_zarr(self.directory, leaf) if isinstance(leaf, Mapping) else np.asarray(leaf)
+    if not isinstance(leaf, Mapping):
+      return np.asarray(leaf)
+    return read_zarr(self.directory, leaf, whole=name.startswith("target/"))
 
   def shape(self, name: str) -> tuple[int, ...]:
     """The shape of an array, without reading it."""
@@ -109,9 +111,10 @@ def opened(source: Indexed) -> Foreign:
   """The checkpoint of a T5 whose arrays are these."""
   arguments = arguments_of(source)
   table = rows(arguments)
+  trained = any(name.startswith("state/param_states/") for name in source.names())
   return Foreign(
     source.where, t5, arguments, source, table, (r"state/.*",), begin_id=0, eos_id=1,
-    moments=lambda: moments(source, table),
+    moments=(lambda: moments(source, table)) if trained else None,
   )  # fmt: skip
 
 
@@ -231,14 +234,25 @@ def _tower(
   yield row(f"{name}/position/rel_embedding", f"target/{name}/relpos_bias/rel_embedding")
 
 
-def read_zarr(directory: Path, spec: Mapping[str, Any]) -> np.ndarray:
-  """The array of a zarr directory that the index names."""
+def read_zarr(directory: Path, spec: Mapping[str, Any], whole: bool) -> np.ndarray:
+  """The array of a zarr directory that the index names.
+
+  Args:
+    directory: where the index lies.
+    spec: the index's.
+    whole: whether a chunk that is not there is an error. T5X writes none for zeros, of which an
+      optimizer's state may consist and a parameter does not.
+
+  Raises:
+    UserError: it is missing or damaged.
+  """
   import tensorstore
 
   where = directory / spec["kvstore"]["path"]
   store = {"driver": "file", "path": str(where)}
+  told = {"driver": spec["driver"], "kvstore": store, "fill_missing_data_reads": not whole}
   try:
-    opened = tensorstore.open({"driver": spec["driver"], "kvstore": store}).result()
+    opened = tensorstore.open(told).result()
     return opened.read().result()
   except ValueError as error:
     reason = " ".join(str(error).split())[:160]
@@ -261,8 +275,20 @@ def _leaf(directory: Path, name: str, values: np.ndarray) -> Any:
     },
   }  # fmt: skip
   store = {"driver": "file", "path": str(directory / name)}
-  made = tensorstore.open({**spec, "kvstore": store}, create=True, delete_existing=True)
-  made.result().write(values).result()
+  told = {**spec, "kvstore": store, "store_data_equal_to_fill_value": True}
+  made = tensorstore.open(told, create=True, delete_existing=True)
+  try:
+    written = made.result().write(values)
+    try:
+      written.result()
+    finally:  # an interruption lets it end first, so that what it writes can be removed
+      written.result()
+  except ValueError as error:
+    reason = " ".join(str(error).split())
+    full = "No space left" in reason
+    raise UserError(
+      f"cannot write {directory}: {'the disk is full' if full else reason[:160]}"
+    ) from error
   return spec
 
 

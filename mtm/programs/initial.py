@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mtm.errors import UserError
@@ -126,7 +125,10 @@ def _like(leaf: jax.Array, values: Any) -> jax.Array:
       f"the checkpoint's optimizer state has an array of shape {np.shape(values)} where this"
       f" optimizer has {leaf.shape}: take the optimizer that it was trained with"
     )
-  return jax.device_put(jnp.asarray(values, leaf.dtype), leaf.sharding)
+  if isinstance(values, jax.Array) and values.sharding == leaf.sharding:
+    return values
+  whole = np.asarray(values, leaf.dtype)  # the same on every host, which puts its own part
+  return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: whole[index])
 
 
 def _is_adafactor(optimizer: Any) -> bool:

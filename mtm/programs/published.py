@@ -196,7 +196,11 @@ class OnDisk:
   def empty(self, shape: tuple[int, ...], dtype: Any) -> np.memmap:
     """See `mtm.interop.tree.Empty`."""
     file = self._folder / f"{next(self._numbers)}.npy"
-    return np.lib.format.open_memmap(file, "w+", np.dtype(dtype), shape)
+    made = np.lib.format.open_memmap(file, "w+", np.dtype(dtype), shape)
+    if hasattr(os, "posix_fallocate"):  # a full disk is told here, and does not end the process
+      with file.open("r+b") as opened:
+        os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
+    return made
 
   def __call__(self, path: str, values: np.ndarray | Stored) -> Filed:
     """See `mtm.interop.tree.Place`."""
@@ -239,28 +243,47 @@ def refuse_existing(destination: Path) -> None:
     raise UserError(f"{destination} exists already: remove it, or choose another directory")
 
 
-def write(opened: Opened, params: Params, target: str, destination: Path) -> int:
+def write(
+  opened: Opened,
+  params: Params,
+  target: str,
+  destination: Path,
+  check: Callable[[Path], None] = lambda folder: None,
+) -> int:
   """Writes a checkpoint of the format `target`, whole or not at all, and returns its values' count.
+
+  Args:
+    opened: what the parameters belong to.
+    params: arrays, or what has a shape and gives one.
+    target: a format.
+    destination: a directory that does not exist or is empty.
+    check: looks at what was written before it takes its name; what it raises is let through, and
+      nothing is kept.
 
   Raises:
     UserError: the destination exists, the disk is full, or the format cannot hold the model.
   """
   refuse_existing(destination)
   with _whole(destination) as folder, tempfile.TemporaryDirectory() as kept:
-    source = opened.source
-    if opened.foreign is not None:
-      source = Path(kept)
-      _keep(opened, source)
-    if target == OURS:
-      return _write_ours(opened, params, folder, source)
-    formats = interop.formats()
-    home = opened.where if opened.format == OURS else None
-    vocabulary = home / VOCABULARY if home is not None and (home / VOCABULARY).is_dir() else None
-    export = interop.Export(
-      opened.build, opened.arguments, params, source, vocabulary, opened.special.begin_id,
-      opened.special.eos_id,
-    )  # fmt: skip
-    return formats[target].write(folder, export)
+    count = _write_into(opened, params, target, folder, Path(kept))
+    check(folder)
+    return count
+
+
+def _write_into(opened: Opened, params: Params, target: str, folder: Path, kept: Path) -> int:
+  source = opened.source
+  if opened.foreign is not None:
+    source = kept
+    _keep(opened, source)
+  if target == OURS:
+    return _write_ours(opened, params, folder, source)
+  home = opened.where if opened.format == OURS else None
+  vocabulary = home / VOCABULARY if home is not None and (home / VOCABULARY).is_dir() else None
+  export = interop.Export(
+    opened.build, opened.arguments, params, source, vocabulary, opened.special.begin_id,
+    opened.special.eos_id,
+  )  # fmt: skip
+  return interop.formats()[target].write(folder, export)
 
 
 def _write_ours(opened: Opened, params: Params, folder: Path, source: Path | None) -> int:

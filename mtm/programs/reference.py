@@ -12,6 +12,7 @@ import numpy as np
 
 from mtm import axes
 from mtm.errors import UserError
+from mtm.interop.safetensors import Safetensors
 from mtm.types import Batch, Model, Params
 
 ROWS, LENGTH = 2, 12
@@ -46,7 +47,9 @@ def compare(model: Model, params: Params, reference: Reference) -> Agreement:
   with axes.use(None):  # on one device, however many there are
     ours = np.asarray(jax.jit(model.apply)(params, dict(reference.batch)).logits)
   theirs = reference.logits
-  if theirs.ndim == 2:  # a classifier's, of whole texts: ours stand at their first tokens
+  if ours.shape == (*theirs.shape, 1):  # ELECTRA's, one a token
+    theirs = theirs[..., None]
+  elif theirs.ndim == 2:  # a classifier's, of whole texts: ours stand at their first tokens
     ours, theirs = ours[:, :1], theirs[:, None]
   if ours.shape != theirs.shape:
     raise UserError(
@@ -82,21 +85,62 @@ def from_file(path: str | Path) -> Reference:
 
 
 def from_transformers(path: str | Path, model: Model, class_name: str) -> Reference | None:
-  """What `transformers` computes for random ids; None where it or torch is not installed."""
+  """What `transformers` computes for random ids; None where it or torch is not installed.
+
+  Raises:
+    UserError: `transformers` cannot run it.
+  """
   if not all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
     return None
   import torch
   import transformers
 
+  name = f"transformers {transformers.__version__}"
   rng = np.random.default_rng(0)
   ids = rng.integers(min(4, model.vocab_size - 1), model.vocab_size, (ROWS, LENGTH))
-  theirs = getattr(transformers, class_name).from_pretrained(str(path), dtype=torch.float32).eval()
   batch = dict.fromkeys(model.inputs, ids.astype(np.int32))
   named: dict[str, Any] = {"input_ids": torch.as_tensor(ids)}
   if len(model.inputs) > 1:
     named["decoder_input_ids"] = named["input_ids"]
-  for name in model.inputs:
-    batch[name.replace("input_tokens", "segment_ids")] = np.ones_like(ids, np.int32)
-  with torch.no_grad():
-    logits = theirs(**named).logits
-  return Reference(f"transformers {transformers.__version__}", batch, logits.float().numpy())
+  for side in model.inputs:
+    batch[side.replace("input_tokens", "segment_ids")] = np.ones_like(ids, np.int32)
+  try:
+    theirs = getattr(transformers, class_name).from_pretrained(str(path), dtype=torch.float32)
+    _untie(theirs.eval(), path)
+    with torch.no_grad():
+      told = theirs(**named)
+      logits = told["logits" if "logits" in told else "prediction_logits"].float().numpy()
+  except Exception as error:  # theirs may raise anything
+    reason = " ".join(str(error).split())[:200]
+    raise UserError(
+      f"{name} cannot run {path} ({type(error).__name__}: {reason}): give the original's logits"
+      " with --reference, or leave the comparison out with --no-compare"
+    ) from error
+  return Reference(name, batch, logits)
+
+
+def _untie(theirs: Any, path: str | Path) -> None:
+  """Gives a torch model the head and the token table that its file has: `transformers` 5 ties T5's
+  whatever the file holds."""
+  import torch
+
+  head, stored = theirs.get_output_embeddings(), Safetensors(path)
+  tied = [
+    n for n, x in theirs.named_parameters(remove_duplicate=False) if head and x is head.weight
+  ]
+  for name in stored.names().intersection(tied):
+    values = torch.as_tensor(stored.get(name).astype(np.float32))
+    owner, _, field = name.rpartition(".")
+    module = theirs.get_submodule(owner)
+    if not torch.equal(values, getattr(module, field)):
+      setattr(module, field, torch.nn.Parameter(values))
+
+
+def room(values: int) -> bool:
+  """Whether the memory that is free holds two models of float32 with so many values."""
+  try:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+  except OSError:  # no Linux: let it be tried
+    return True
+  free = {name: int(told.split()[0]) << 10 for name, _, told in (x.partition(":") for x in lines)}
+  return free["MemAvailable"] > 2 * 4 * values

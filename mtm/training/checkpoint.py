@@ -114,15 +114,20 @@ def save_params(model_dir: str | Path, params: Params, record: Mapping[str, Any]
   where = Path(model_dir).absolute() / DIRECTORY / "0"
   if where.exists():
     raise UserError(f"{where} exists already: remove it, or choose another directory")
-  handler = ocp.CompositeCheckpointHandler(params=_in_turn(), record=ocp.JsonCheckpointHandler())
+  writing = pieces.Writing()
+  handlers = {"params": _in_turn(writing), "record": ocp.JsonCheckpointHandler()}
   later = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else _Later(x), params)
-  with _told(where), ocp.Checkpointer(handler) as writer:
+  with _told(where), ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers)) as writer:
     in_chunks = jax.tree.map(lambda x: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), later)
     items = {
       "params": ocp.args.PyTreeSave(later, save_args=in_chunks),
       "record": ocp.args.JsonSave(dict(record)),
     }
-    writer.save(where, args=ocp.args.Composite(**items))
+    try:
+      writer.save(where, args=ocp.args.Composite(**items))
+    except BaseException:  # an interruption, while threads write on
+      writing.give_up()
+      raise
   return where
 
 
@@ -135,7 +140,7 @@ class _Later:
     self.size, self.nbytes = int(values.size), int(values.nbytes)
 
 
-def _in_turn() -> Any:
+def _in_turn(writing: pieces.Writing) -> Any:
   """A handler that opens and writes each `_Later` after the one before it, a chunk at a time;
   orbax's own copies all arrays, then writes them all at once."""
   import orbax.checkpoint as ocp
@@ -148,13 +153,14 @@ def _in_turn() -> Any:
       return [ocp.future.CommitFutureAwaitingContractedSignals(written, name="in_turn")]
 
     async def _written(self, values: Any, infos: Any, args: Any) -> None:
-      for value, info, arg in zip(values, infos, args, strict=True):
-        await info.await_path_creation()
-        array = np.asarray(value.values)
-        spec = type_handlers.get_json_tspec_write(
-          info, info.is_ocdbt_checkpoint, array.shape, array.shape, array.dtype, 0, arg=arg
-        )
-        await pieces.write(spec, info.ts_context, array)
+      with writing.going_on():
+        for value, info, arg in zip(values, infos, args, strict=True):
+          await info.await_path_creation()
+          array = np.asarray(value.values)
+          spec = type_handlers.get_json_tspec_write(
+            info, info.is_ocdbt_checkpoint, array.shape, array.shape, array.dtype, 0, arg=arg
+          )
+          await writing.array(spec, info.ts_context, array)
 
   registry = type_handlers.create_type_handler_registry(
     (_Later, InTurn()), (jax.Array, type_handlers.ArrayHandler())

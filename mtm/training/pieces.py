@@ -5,7 +5,9 @@ An array is a zarr of chunks in a directory of OCDBT, as orbax lays it out.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -53,19 +55,46 @@ class Stored:
       yield index, self[index]
 
 
-async def write(spec: dict[str, Any], context: Any, values: np.ndarray) -> None:
-  """Writes an array chunk by chunk, each before the next is looked at.
+class Writing:
+  """Whether somebody still wants what is written in a thread."""
 
-  Args:
-    spec: TensorStore's, with its chunks.
-    context: TensorStore's.
-    values: may lie in a file.
-  """
-  import tensorstore
+  def __init__(self) -> None:
+    self._given_up, self._idle = threading.Event(), threading.Event()
+    self._idle.set()
 
-  store = await tensorstore.open(spec, create=True, open=True, context=context)
-  for index in grid(values.shape, _chunk(store.chunk_layout.write_chunk)):
-    await store[index].write(values[index])
+  def give_up(self, seconds: float = 30.0) -> None:
+    """Returns when nothing is written any more, for what is there to be removed."""
+    self._given_up.set()
+    self._idle.wait(seconds)
+
+  @contextlib.contextmanager
+  def going_on(self) -> Iterator[None]:
+    """Stands around all writing."""
+    self._idle.clear()
+    try:
+      yield
+    finally:
+      self._idle.set()
+
+  async def array(self, spec: dict[str, Any], context: Any, values: np.ndarray) -> None:
+    """Writes an array chunk by chunk, each before the next is looked at.
+
+    Args:
+      spec: TensorStore's, with its chunks.
+      context: TensorStore's.
+      values: may lie in a file.
+    """
+    import tensorstore
+
+    self._check()
+    store = await tensorstore.open(spec, create=True, open=True, context=context)
+    for index in grid(values.shape, _chunk(store.chunk_layout.write_chunk)):
+      self._check()
+      await store[index].write(values[index])
+
+  def _check(self) -> None:
+    if self._given_up.is_set():
+      raise InterruptedError("given up")
 
 
 def grid(shape: Sequence[int], chunk: Sequence[int]) -> Iterator[Index]:
