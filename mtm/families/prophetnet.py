@@ -27,6 +27,7 @@ from mtm.parts.transformer import EncoderDecoder, Model, Tower
 
 # Of their position tables no token reads the first row, and only predicting streams read the last.
 SPARE = 2
+_IDS = {"bos_token_id": 1, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,8 +177,7 @@ def _config(a: Arguments) -> dict[str, Any]:
     "encoder_ffn_dim": a["mlp"], "decoder_ffn_dim": a["decoder_mlp"] or a["mlp"],
     "dropout": a["dropout"], "attention_dropout": a["attention_dropout"],
     "activation_dropout": a["activation_dropout"], "activation_function": name_of(a["activation"]),
-    "is_encoder_decoder": True, "add_cross_attention": True, "pad_token_id": 0,
-    "bos_token_id": 102, "eos_token_id": 102, "decoder_start_token_id": 102,
+    "is_encoder_decoder": True, "add_cross_attention": True, **_IDS,
   }  # fmt: skip
 
 
@@ -226,6 +226,7 @@ HF = Published(
     "prophetnet.decoder.word_embeddings.weight": "prophetnet.word_embeddings.weight",
     "lm_head.weight": "prophetnet.word_embeddings.weight",
   },
+  _IDS,
 )  # fmt: skip
 
 EXAMPLES = [
