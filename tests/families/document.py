@@ -67,10 +67,12 @@ def distances() -> dict[str, tuple[list[float], list[float]]]:
       model = foreign.model(dropout=0.0)
       params = foreign.params(model, lambda path, values: values)
     arrays, batch = recorded.arrays(name), recorded.batch(name)
-    output, states = jax.jit(functools.partial(watched, model))(params, batch)
+    told = recorded.states(name)
+    watch = watched if told else lambda model, *args: (model.apply(*args), {})
+    output, states = jax.jit(functools.partial(watch, model))(params, batch)
     logits, hidden = found.setdefault(foreign.build.__module__, ([], []))
     logits.append(away(output.logits, arrays["logits"], arrays["mask"]))
-    for side, theirs in recorded.states(name).items():
+    for side, theirs in told.items():
       real = batch.get(f"{side}_segment_ids", arrays["mask"])
       hidden += [away(*pair, real) for pair in zip(states[side], theirs, strict=False)]
   return found
