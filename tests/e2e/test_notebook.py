@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 import nbclient
 import nbformat
@@ -26,3 +27,21 @@ def test_the_notebook_trains_plots_and_samples(monkeypatch, tmp_path):
   assert text.count("def read_lines(path):") == 2
   before, after = (float(x) for x in text.split("train ")[1].split(",")[0].split(" → "))
   assert after < before - 0.5  # it learned something in twelve steps
+
+
+@pytest.mark.slow
+def test_what_was_loaded_is_fine_tuned_and_beats_the_majority(monkeypatch, tmp_path):
+  monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
+  monkeypatch.delenv("XLA_FLAGS", raising=False)
+  notebook = nbformat.read(NOTEBOOK.with_name("finetune.ipynb"), as_version=4)
+  nbclient.NotebookClient(
+    notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+  ).execute()
+  outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+  text = "".join(out.get("text", "") for out in outputs)
+  assert "begun afresh: 4: head/out/bias, head/out/kernel, head/pooler/bias" in text
+  assert any("image/png" in out.get("data", {}) for out in outputs)
+  assert text.count(" BERT: ") == text.count(" T5: ") == 8
+  found = re.search(r"BERT (\S+), T5 (\S+), majority (\S+)", text)
+  bert, t5, majority = map(float, found.groups())
+  assert bert > majority + 0.2 and t5 > majority + 0.2
