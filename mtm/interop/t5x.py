@@ -121,7 +121,8 @@ def opened(source: Indexed) -> Foreign:
 def moments(source: Indexed, table: list[Row]) -> Moments:
   """The state of T5X's Adafactor.
 
-  Its `v_row` is an average over all axes but `embed`, its `v_col` one over `embed`.
+  Whatever its rules say of the axes' names, matrices are factored by size: `v_row` lies along the
+  smaller side, or along the rows where both are equal, and `v_col` along the other.
 
   Raises:
     UserError: the checkpoint holds another optimizer's state, or momentum.
@@ -144,7 +145,7 @@ def moments(source: Indexed, table: list[Row]) -> Moments:
       raise UserError(f"{source.where} was trained with momentum, which cannot be taken over")
     factored = slot(names[0], "v").size == 1 < slot(names[0], "v_row").size
     kinds = ("v_row", "v_col") if factored else ("v",)
-    if factored and path.endswith(("out/kernel", "wo/kernel", "embedding")):  # [..., embed]
+    if factored and np.greater(*source.shape(names[0])):  # the rows' side is the larger
       kinds = kinds[::-1]
     found = ([slot(name, kind) for name in names] for kind in kinds)
     return tuple(np.stack(parts) if one.layered else parts[0] for parts in found)

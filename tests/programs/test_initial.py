@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from mtm.errors import UserError
 from mtm.families.classifier import bert_classifier
 from mtm.families.t5 import t5
-from mtm.interop import hf, tree
+from mtm.interop import hf, t5x, tree
 from mtm.interop.safetensors import ONE
 from mtm.objectives.classification import Classification
 from mtm.objectives.seq2seq import Seq2Seq
@@ -181,3 +182,45 @@ def test_what_is_of_the_same_model_goes_on_as_ever(case: Any) -> None:
   run = trainer(batch, adafactor(1e-2), name == "t5_tied")
   state, _ = initial.state(run, str(t5x_names.checkpoint("native", name)), "head/.*")
   assert int(state.step) == 3
+
+
+@pytest.fixture
+def factored(case: Any) -> tuple[Any, Any, dict[str, Any]]:
+  """A run, moments that the real T5X's Adafactor factored, and its parameters one step on."""
+  name, arrays, batch = case
+  if name == "t5_tied":
+    pytest.skip("recorded for the other one")
+  told = t5x_names.load("factored")
+  leaves = {k: x for k, x in told.items() if k.startswith("state/")}
+  leaves |= {k.replace("param", "target", 1): x for k, x in arrays.items() if "param/" in k}
+  source = t5x.Indexed(Path("recorded"), leaves)
+  run = trainer(batch, adafactor(1e-2, min_dim_size_to_factor=8), False)
+  return run, t5x.opened(source), {"batch": batch, **told}
+
+
+def test_factored_moments_are_those_of_t5x(factored: Any) -> None:
+  """Some of its matrices are square, others have the larger side first or last."""
+  run, foreign, told = factored
+  moments = foreign.moments()
+  rows, columns = moments.of("encoder/stack/period_0/channel/wo/kernel")
+  assert rows.shape == (2, 24) and columns.shape == (2, 16)
+  params = foreign.params(run.model, published.placed(run.abstract.params))
+  fresh = run.create()
+  optimizer = initial.with_moments(fresh.opt_state, moments)
+  state = dataclasses.replace(fresh, params=params, opt_state=optimizer)
+  state, _ = run.train_step(state, run.plan.put_batch(told["batch"]))
+  wanted = t5x_names.tree(told, "param_after_step")
+  # One step of float32, whose update is about 0.01 of a parameter.
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), state.params,
+               wanted)  # fmt: skip
+
+
+def test_moments_factored_otherwise_are_refused(factored: Any, case: Any) -> None:
+  run, foreign, told = factored
+  whole = trainer(told["batch"], adafactor(1e-2), False)
+  with pytest.raises(UserError, match=r"shape \(2, 16\) where this optimizer has \(2, 1\)"):
+    initial.with_moments(whole.create().opt_state, foreign.moments())
+  unfactored = t5x.FORMAT.open(t5x_names.checkpoint("native", case[0])).moments
+  assert unfactored is not None
+  with pytest.raises(UserError, match="take the optimizer that it was trained with"):
+    initial.with_moments(run.create().opt_state, unfactored())
