@@ -6,7 +6,7 @@ JOBS ?= auto
 PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev test test-all parity lint format bench clean
+.PHONY: help run setup setup-dev test test-all parity tpu lint format bench clean
 
 help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -20,13 +20,16 @@ setup: $(VENV)/.installed ## Makes .venv with everything that running needs
 setup-dev: $(VENV)/.installed-dev ## Adds what testing needs
 
 test: $(VENV)/.installed-dev ## Runs the quick tests
-	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not slow and not parity" $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not slow and not parity and not tpu" $(ARGS)
 
 test-all: $(VENV)/.installed-dev ## Runs all tests
-	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not parity" $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not parity and not tpu" $(ARGS)
 
 parity: $(VENV)/.installed-parity ## Compares with transformers on torch, live
 	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m parity tests/parity $(ARGS)
+
+tpu: $(VENV)/.installed-tpu ## Compiles sparse attention for TPUs, none of which need be here
+	@TPU_SKIP_MDS_QUERY=1 $(PYTHON) -m pytest -n0 -m tpu tests/e2e/test_tpu.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Checks style and types
 	@$(PYTHON) -m ruff check .
@@ -64,6 +67,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(VENV)/.installed-parity: $(VENV)/.installed-dev
 	@echo "Adding torch and transformers to $(VENV), to compare with"
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[parity]"
+	@touch $@
+
+$(VENV)/.installed-tpu: $(VENV)/.installed-dev
+	@echo "Adding libtpu to $(VENV), to compile for TPUs"
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[tpu]"
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
