@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -37,16 +38,18 @@ class Variant:
     pre_norm: norms stand before the sublayers and after the last one, not after each.
     embed_norm: whether the embeddings are normed.
     learned: whether positions are learned; otherwise sines, then cosines.
+    offset: rows of their position tables that no position reads.
   """
 
   pre_norm: bool
   embed_norm: bool
   learned: bool
+  offset: int = OFFSET
 
   def position(self, max_length: int, embed: int) -> Position:
     """The positions of one side."""
     if self.learned:
-      return Learned(max_length, embed, OFFSET)
+      return Learned(max_length, embed, self.offset)
     return Sinusoidal(interleaved=False)
 
 
@@ -71,8 +74,17 @@ def build(
   scan: bool,
   remat: Callable[..., bool] | None,
   dtype: Any,
+  mixers: Sequence[nn.Module] = (),
+  decoder_max_length: int | None = None,
 ) -> Model:
-  """The model; for the arguments see `bart`."""
+  """The model.
+
+  Args:
+    variant: see there.
+    mixers: the encoder's, one for each layer of the period that is repeated; none: all see all.
+    decoder_max_length: the longest sequence of the decoder, where it is another than `max_length`.
+    others: see `bart`.
+  """
   init = normal(0.02)
 
   def attention(heads: int) -> dict[str, Any]:
@@ -81,14 +93,17 @@ def build(
       "dropout": attention_dropout, "weight_init": init, "out_init": init,
     }  # fmt: skip
 
-  def tower(mixer: Attention, cross: CrossAttention | None, hidden: int, repeats: int) -> Tower:
+  def block(mixer: nn.Module, cross: CrossAttention | None, hidden: int) -> Block:
     channel = Mlp(
       hidden, activation, bias=True, dropout=activation_dropout, weight_init=init, out_init=init
     )
     placement = PreNorm() if variant.pre_norm else PostNorm()
+    return Block(mixer, channel, LayerNorm, cross, placement, dropout)
+
+  def tower(period: tuple[Block, ...], repeats: int, longest: int) -> Tower:
     return Tower(
-      Stack((Block(mixer, channel, LayerNorm, cross, placement, dropout),), repeats, scan, remat),
-      position=variant.position(max_length, embed),
+      Stack(period, repeats // len(period), scan, remat),
+      position=variant.position(longest, embed),
       embed_norm=LayerNorm if variant.embed_norm else None,
       final_norm=LayerNorm if variant.pre_norm else None,
       embed_scale=embed**0.5 if scale_embedding else 1.0,
@@ -96,19 +111,16 @@ def build(
     )
 
   theirs = attention(decoder_heads or heads)
+  mixers = mixers or (Attention(pattern=Full(), **attention(heads)),)
+  own = block(Attention(pattern=Causal(), **theirs), CrossAttention(**theirs), decoder_mlp or mlp)
   module = EncoderDecoder(
     tokens=Embed(vocab, embed, weight_init=init),
-    encoder=tower(Attention(pattern=Full(), **attention(heads)), None, mlp, layers),
-    decoder=tower(
-      Attention(pattern=Causal(), **theirs),
-      CrossAttention(**theirs),
-      decoder_mlp or mlp,
-      decoder_layers or layers,
-    ),
+    encoder=tower(tuple(block(mixer, None, mlp) for mixer in mixers), layers, max_length),
+    decoder=tower((own,), decoder_layers or layers, decoder_max_length or max_length),
     head=TiedHead(),
   )
   inputs = ("encoder_input_tokens", "decoder_input_tokens")
-  return Model(module, inputs, vocab, max_length, dtype)
+  return Model(module, inputs, vocab, max_length, dtype, decoder_max_length)
 
 
 def arguments_of(theirs: Config, variant: Variant) -> Arguments:
@@ -179,8 +191,11 @@ class Zeros:
     return (np.zeros(self.shape, np.float32),)
 
 
-def _tower(variant: Variant, name: str, heads: int, cross: bool) -> list[Row]:
-  ours, theirs = f"{name}/stack/period_0", f"model.{name}.layers.{{}}"
+def tower_rows(
+  variant: Variant, name: str, heads: int, cross: bool, prefix: str = "model"
+) -> list[Row]:
+  """One side, `encoder` or `decoder`, below `prefix`; `cross`: with attention to the other."""
+  ours, theirs = f"{name}/stack/period_0", f"{prefix}.{name}.layers.{{}}"
 
   def attention(part: str, called: str) -> list[Row]:
     return [
@@ -198,11 +213,16 @@ def _tower(variant: Variant, name: str, heads: int, cross: bool) -> list[Row]:
     *norm(f"{ours}/channel_norm", f"{theirs}.final_layer_norm"),
   ]
   rows += attention("cross", "encoder_attn") if cross else []
+  return rows + ends_rows(variant, name, prefix)
+
+
+def ends_rows(variant: Variant, name: str, prefix: str = "model") -> list[Row]:
+  """What stands before and after the layers of one side."""
+  theirs, rows = f"{prefix}.{name}", []
   if variant.learned:
-    places = f"model.{name}.embed_positions.weight"
-    rows.append(row(f"{name}/position/table/embedding", places))
-  rows += norm(f"{name}/embed_norm", f"model.{name}.layernorm_embedding") * variant.embed_norm
-  rows += norm(f"{name}/final_norm", f"model.{name}.layer_norm") * variant.pre_norm
+    rows.append(row(f"{name}/position/table/embedding", f"{theirs}.embed_positions.weight"))
+  rows += norm(f"{name}/embed_norm", f"{theirs}.layernorm_embedding") * variant.embed_norm
+  rows += norm(f"{name}/final_norm", f"{theirs}.layer_norm") * variant.pre_norm
   return rows
 
 
@@ -210,8 +230,8 @@ def rows_of(a: Arguments, variant: Variant) -> list[Row]:
   """The name table of a builder's arguments."""
   return [
     row("tokens/embedding", "model.shared.weight"),
-    *_tower(variant, "encoder", a["heads"], False),
-    *_tower(variant, "decoder", a["decoder_heads"] or a["heads"], True),
+    *tower_rows(variant, "encoder", a["heads"], False),
+    *tower_rows(variant, "decoder", a["decoder_heads"] or a["heads"], True),
     Row((), ("final_logits_bias",), Zeros((1, a["vocab"])), optional=True),
   ]
 

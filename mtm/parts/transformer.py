@@ -26,7 +26,9 @@ from mtm.types import Axes, Batch, Cache, Output, Params
 
 PLACES = ("decoder_positions", "decoder_cache_start", "decoder_cache_positions")  # for a cache
 # What layers are told of each token, in `Context.labels` → the feature that tells it.
-LABELS = {"prefix": "causal_attention", "token_types": "token_types"}
+LABELS = {
+  "prefix": "causal_attention", "token_types": "token_types", "global": "global_attention",
+}  # fmt: skip
 
 
 class Tower(nn.Module):
@@ -103,8 +105,9 @@ class Tower(nn.Module):
 
 
 class Encoder(nn.Module):
-  """A bidirectional tower and a head. Batch: `encoder_input_tokens`, optional positions,
-  segment ids and `encoder_token_types`."""
+  """A bidirectional tower and a head. Batch: `encoder_input_tokens`, optional positions, segment
+  ids, `encoder_token_types` and `encoder_global_attention` (1 at tokens that see and are seen by
+  all, where the layers have such)."""
 
   tokens: Embed
   encoder: Tower
@@ -208,6 +211,7 @@ class Model:
     vocab_size: number of token ids.
     max_length: the longest sequence, or None where positions are unbounded.
     dtype: compute dtype; parameters are float32 masters, cast at every call.
+    decoder_max_length: the longest sequence of the decoder where that is another; None: it is not.
   """
 
   module: nn.Module
@@ -215,6 +219,7 @@ class Model:
   vocab_size: int
   max_length: int | None = None
   dtype: Any = "float32"
+  decoder_max_length: int | None = None
 
   @property
   def architecture(self) -> str:
@@ -280,6 +285,11 @@ class Model:
 
   def empty_cache(self, batch_size: int, length: int, source_length: int = 0) -> Cache:
     """A cache of `length` decoder slots; every leaf is `[batch, ...]`."""
+    limit = self.decoder_max_length
+    if limit is not None and length > limit + 1:  # what is generated last is not read again
+      raise UserError(
+        f"{length - 1} tokens of a decoder whose positions end at {limit}: generate fewer"
+      )
     if not hasattr(self.module, "empty_cache"):
       raise UserError(f"a {type(self.module).__name__} cannot decode: it has no cache")
     return self.module.empty_cache(batch_size, length, source_length, jnp.dtype(self.dtype))
@@ -293,11 +303,13 @@ class Model:
         f" {', '.join(sorted(batch))}: take an objective that makes what this model reads"
       )
     for name in needed:
-      length = np.shape(batch[name])[1]
-      if self.max_length is not None and length > self.max_length:
+      length, limit = np.shape(batch[name])[1], self.max_length
+      if self.decoder_max_length is not None and name.startswith("decoder_"):
+        limit = self.decoder_max_length
+      if limit is not None and length > limit:
         raise UserError(
-          f"{name} is {length} long and the model's positions end at {self.max_length}: shorten it,"
-          " or raise the model's max_length"
+          f"{name} is {length} long and the model's positions end at {limit}: shorten it, or raise"
+          " the model's max_length"
         )
 
 
