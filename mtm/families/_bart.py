@@ -70,7 +70,7 @@ def build(
   activation_dropout: float,
   activation: Callable[[jax.Array], jax.Array],
   scale_embedding: bool,
-  kernel: Kernel | None,
+  kernel: Kernel | str | None,
   scan: bool,
   remat: Callable[..., bool] | None,
   dtype: Any,

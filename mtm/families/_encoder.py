@@ -48,7 +48,7 @@ def layer(
   activation: Callable[[jax.Array], jax.Array],
   epsilon: float,
   pattern: Pattern,
-  kernel: Kernel | None,
+  kernel: Kernel | str | None,
 ) -> Block:
   """BERT's layer; the arguments are those of `mtm.families.bert.bert`."""
   mixer = Attention(

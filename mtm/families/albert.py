@@ -39,7 +39,7 @@ def albert(
   activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
   epsilon: float = 1e-12,
   pattern: Pattern = Full(),  # noqa: B008 (frozen)
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -36,7 +36,7 @@ def bart(
   activation_dropout: float = 0.0,
   activation: Callable[[jax.Array], jax.Array] = gelu,
   scale_embedding: bool = False,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -36,7 +36,7 @@ def bert(
   activation: Callable[[jax.Array], jax.Array] = gelu,
   epsilon: float = 1e-12,
   pattern: Pattern = Full(),  # noqa: B008 (frozen)
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",
@@ -77,7 +77,7 @@ def bert_pairs(
   activation: Callable[[jax.Array], jax.Array] = gelu,
   epsilon: float = 1e-12,
   pattern: Pattern = Full(),  # noqa: B008 (frozen)
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -50,7 +50,7 @@ def bigbird(
   dropout: float = 0.1,
   activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
   epsilon: float = 1e-12,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

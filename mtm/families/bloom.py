@@ -33,7 +33,7 @@ def bloom(
   dropout: float = 0.0,
   epsilon: float = 1e-5,
   pattern: Pattern = Causal(),  # noqa: B008 (frozen)
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -39,7 +39,7 @@ def distilbert(
   dropout: float = 0.1,
   activation: Callable[[jax.Array], jax.Array] = gelu,
   pattern: Pattern = Full(),  # noqa: B008 (frozen)
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -34,7 +34,7 @@ def gpt2(
   activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
   epsilon: float = 1e-5,
   pattern: Pattern = Causal(),  # noqa: B008 (frozen)
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -32,7 +32,7 @@ def gpt3(
   dropout: float = 0.0,
   activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
   epsilon: float = 1e-5,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -41,7 +41,7 @@ def led(
   attention_dropout: float = 0.0,
   activation_dropout: float = 0.0,
   activation: Callable[[jax.Array], jax.Array] = gelu,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -35,7 +35,7 @@ def llama(
   epsilon: float = 1e-5,
   pattern: Pattern = Causal(),  # noqa: B008 (frozen)
   dropout: float = 0.0,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -38,7 +38,7 @@ def longformer(
   dropout: float = 0.1,
   activation: Callable[[jax.Array], jax.Array] = gelu,
   epsilon: float = 1e-5,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -37,7 +37,7 @@ def mbart(
   activation_dropout: float = 0.0,
   activation: Callable[[jax.Array], jax.Array] = gelu,
   scale_embedding: bool = True,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

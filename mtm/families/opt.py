@@ -62,7 +62,7 @@ def opt(
   attention_dropout: float = 0.0,
   activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
   pattern: Pattern = Causal(),  # noqa: B008 (frozen)
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

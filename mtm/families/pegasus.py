@@ -75,7 +75,7 @@ def pegasus(
   activation_dropout: float = 0.1,
   activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
   scale_embedding: bool = True,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -61,7 +61,7 @@ def prophetnet(
   attention_dropout: float = 0.1,
   activation_dropout: float = 0.1,
   activation: Callable[[jax.Array], jax.Array] = gelu,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -35,7 +35,7 @@ def roberta(
   activation: Callable[[jax.Array], jax.Array] = gelu,
   epsilon: float = 1e-5,
   pattern: Pattern = Full(),  # noqa: B008 (frozen)
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -43,7 +43,7 @@ def t5(
   activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
   gated: bool = True,
   tied: bool = False,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   encoder_pattern: Pattern = Full(),  # noqa: B008 (frozen)
   decoder_layers: int | None = None,
   buckets: int = 32,

@@ -79,7 +79,7 @@ def xlnet(
   activation: Callable[[jax.Array], jax.Array] = gelu,
   epsilon: float = 1e-12,
   pattern: Pattern = Full(),  # noqa: B008 (frozen)
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   scan: bool = True,
   remat: Callable[..., bool] | None = None,
   dtype: Any = "float32",

@@ -48,7 +48,7 @@ class Linformer(nn.Module):
   rank: int
   per_head: bool = False
   shared: bool = False
-  kernel: Kernel | None = None
+  kernel: Kernel | str | None = None
   bias: bool = False
   dropout: float = 0.0
   weight_init: Initializer | None = None

@@ -45,7 +45,7 @@ class Relative(nn.Module):
   heads: int
   head_dim: int
   pattern: Pattern = Full()
-  kernel: Kernel | None = None
+  kernel: Kernel | str | None = None
   token_types: bool = True
   base: float = 10_000.0
   dropout: float = 0.0

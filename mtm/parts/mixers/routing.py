@@ -60,7 +60,7 @@ class Routing(nn.Module):
   window: int | None = None
   causal: bool = True
   clustering: float = 1.0
-  kernel: Kernel | None = None
+  kernel: Kernel | str | None = None
   bias: bool = False
   dropout: float = 0.0
   weight_init: Initializer | None = None
