@@ -1,28 +1,26 @@
 """T5X's native checkpoints, version 3: a msgpack index, and a zarr directory for each large array.
 
-A leaf of the index is an array, or says where its directory lies. The parameters of an unscanned
-T5 are read and written; T5X keeps no architecture, so sizes come from shapes, a gated layer is
-taken for T5 1.1's GELU and another for T5 1.0's ReLU.
+A leaf of the index is an array, or says where its directory lies. The parameters of its T5s are
+read and written, those of `scalable_t5` with scanned layers; T5X keeps no architecture, so sizes
+come from shapes, a gated layer is taken for T5 1.1's GELU and another for T5 1.0's ReLU.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import ml_dtypes
 import numpy as np
 
 from mtm.errors import UserError
-from mtm.families._names import FromHeads, IntoHeads, Row, row
-from mtm.families._published import complete
+from mtm.families._names import Row
 from mtm.families.t5 import t5
-from mtm.interop import tree
+from mtm.families.umt5 import umt5
+from mtm.interop import _scanned, _unscanned, tree
 from mtm.interop._base import Export, Foreign, Moments
 
 INDEX = "checkpoint"
@@ -54,14 +52,18 @@ class T5X:
 
   def write(self, path: Path, export: Export) -> int:
     """See `Format.write`: the parameters, at step 0 and without an optimizer's state."""
-    if export.build is not t5:
-      raise UserError(f"T5X's format is written for t5, and this is a {export.build.__name__}")
+    tables: dict[Any, Callable[[Mapping[str, Any]], list[Row]]]
+    tables = {t5: _unscanned.rows, umt5: _scanned.rows}
+    if export.build not in tables:
+      raise UserError(
+        f"T5X's format is written for t5 and umt5, and this is a {export.build.__name__}"
+      )
     import msgpack
 
     path.mkdir(parents=True, exist_ok=True)
     target: dict[str, Any] = {}
     count = 0
-    for name, values in tree.write(export.params, rows(export.arguments)):
+    for name, values in tree.write(export.params, tables[export.build](export.arguments)):
       *parents, last = name.split("/")[1:]
       node = target
       for parent in parents:
@@ -101,6 +103,22 @@ class Indexed:
       return np.asarray(leaf)
     return read_zarr(self.directory, leaf, whole=name.startswith("target/"))
 
+  def slot(self, name: str, kind: str) -> np.ndarray:
+    """What an Adafactor keeps of a parameter, `v_row`, `v_col` or `v`; one value where it does not.
+
+    Raises:
+      UserError: the state is another optimizer's, or has momentum.
+    """
+    full = name.replace("target", "state/param_states", 1)
+    for needed in ("m", kind):
+      if f"{full}/{needed}" not in self._leaves:
+        raise UserError(
+          f"{self.where} has no {full}/{needed}: it holds no state of T5X's Adafactor"
+        )
+    if np.prod(self.shape(f"{full}/m")) > 1:
+      raise UserError(f"{self.where} was trained with momentum, which cannot be taken over")
+    return self.get(f"{full}/{kind}")
+
   def shape(self, name: str) -> tuple[int, ...]:
     """The shape of an array, without reading it."""
     leaf = self._leaves[name]
@@ -109,12 +127,19 @@ class Indexed:
 
 def opened(source: Indexed) -> Foreign:
   """The checkpoint of a T5 whose arrays are these."""
-  arguments = arguments_of(source)
-  table = rows(arguments)
   trained = any(name.startswith("state/param_states/") for name in source.names())
+  scanned = _scanned.found(source.names())
+  build, kind = (umt5, _scanned) if scanned else (t5, _unscanned)
+  arguments = kind.arguments_of(source)
+  table = kind.rows(arguments)
+
+  def told() -> Moments:
+    plain = moments(source, table)
+    return _scanned.moments(source, table, plain.of) if scanned else plain
+
   return Foreign(
-    source.where, t5, arguments, source, table, (r"state/.*",), begin_id=0, eos_id=1,
-    moments=(lambda: moments(source, table)) if trained else None,
+    source.where, build, arguments, source, table, (r"state/.*",), begin_id=0, eos_id=1,
+    moments=told if trained else None,
   )  # fmt: skip
 
 
@@ -129,25 +154,17 @@ def moments(source: Indexed, table: list[Row]) -> Moments:
   """
   row_of = {path: one for one in table for path in one.ours}
 
-  def slot(name: str, kind: str) -> np.ndarray:
-    full = f"{name.replace('target', 'state/param_states', 1)}/{kind}"
-    if full not in source.names():
-      raise UserError(f"{source.where} has no {full}: it holds no state of T5X's Adafactor")
-    return source.get(full)
-
   def of(path: str) -> tuple[np.ndarray, ...]:
     one = row_of[path]
     names = [one.theirs[0]]
     if one.layered:
       numbered = (one.names(n)[0] for n in itertools.count())
       names = list(itertools.takewhile(source.names().__contains__, numbered))
-    if slot(names[0], "m").size > 1:
-      raise UserError(f"{source.where} was trained with momentum, which cannot be taken over")
-    factored = slot(names[0], "v").size == 1 < slot(names[0], "v_row").size
+    factored = source.slot(names[0], "v").size == 1 < source.slot(names[0], "v_row").size
     kinds = ("v_row", "v_col") if factored else ("v",)
-    if factored and np.greater(*source.shape(names[0])):  # the rows' side is the larger
-      kinds = kinds[::-1]
-    found = ([slot(name, kind) for name in names] for kind in kinds)
+    if factored and source.shape(names[0])[0] > source.shape(names[0])[1]:
+      kinds = kinds[::-1]  # the rows' side is the larger
+    found = ([source.slot(name, kind) for name in names] for kind in kinds)
     return tuple(np.stack(parts) if one.layered else parts[0] for parts in found)
 
   return Moments(source.step, of)
@@ -162,77 +179,6 @@ def read_index(path: Path) -> Any:
   except (ValueError, TypeError, OSError, msgpack.UnpackException) as error:
     reason = " ".join(str(error).split()) or type(error).__name__
     raise UserError(f"{path / INDEX} is damaged or not T5X's ({reason}): copy it again") from error
-
-
-def arguments_of(source: Indexed) -> dict[str, Any]:
-  """The arguments of `t5` that shapes tell. Raises UserError where they are no unscanned T5's."""
-  names = source.names()
-
-  def shape(name: str) -> tuple[int, ...]:
-    if name not in names:
-      raise UserError(
-        f"{source.where} has no {name}: mtm reads T5X checkpoints of encoder-decoders whose layers"
-        " are not scanned"
-      )
-    return source.shape(name)
-
-  def depth(tower: str) -> int:
-    found = (re.match(rf"target/{tower}/layers_(\d+)/", name) for name in names)
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
-
-  vocab, embed = shape("target/token_embedder/embedding")
-  heads, buckets = shape("target/encoder/relpos_bias/rel_embedding")
-  gated = "target/encoder/layers_0/mlp/wi_0/kernel" in names
-  told = {
-    "layers": depth("encoder"),
-    "embed": embed,
-    "heads": heads,
-    "head_dim": shape("target/encoder/layers_0/attention/query/kernel")[1] // heads,
-    "mlp": shape(f"target/encoder/layers_0/mlp/wi{'_0' if gated else ''}/kernel")[1],
-    "vocab": vocab,
-    "activation": jax.nn.gelu if gated else jax.nn.relu,
-    "gated": gated,
-    "tied": "target/decoder/logits_dense/kernel" not in names,
-    "decoder_layers": depth("decoder"),
-    "buckets": buckets,
-  }
-  return complete(t5, told)
-
-
-def rows(a: Mapping[str, Any]) -> list[Row]:
-  """The name table of `t5` with these arguments."""
-  head = [row("head/logits_dense/kernel", "target/decoder/logits_dense/kernel")]
-  return [
-    row("tokens/embedding", "target/token_embedder/embedding"),
-    *_tower("encoder", {"mixer": ("attention", "pre_attention_layer_norm")}, a),
-    *_tower(
-      "decoder",
-      {
-        "mixer": ("self_attention", "pre_self_attention_layer_norm"),
-        "cross": ("encoder_decoder_attention", "pre_cross_attention_layer_norm"),
-      },
-      a,
-    ),
-    *([] if a["tied"] else head),
-  ]
-
-
-def _tower(
-  name: str, attentions: Mapping[str, tuple[str, str]], a: Mapping[str, Any]
-) -> Iterable[Row]:
-  ours, theirs = f"{name}/stack/period_0", f"target/{name}/layers_{{}}"
-  into, out = IntoHeads(a["heads"], False), FromHeads(a["heads"], False)
-  for part, (attention, norm) in attentions.items():
-    for projection in ("query", "key", "value"):
-      kernel = f"{projection}/kernel"
-      yield row(f"{ours}/{part}/{kernel}", f"{theirs}/{attention}/{kernel}", into)
-    yield row(f"{ours}/{part}/out/kernel", f"{theirs}/{attention}/out/kernel", out)
-    yield row(f"{ours}/{part}_norm/scale", f"{theirs}/{norm}/scale")
-  for projection in (*(("wi_0", "wi_1") if a["gated"] else ("wi",)), "wo"):
-    yield row(f"{ours}/channel/{projection}/kernel", f"{theirs}/mlp/{projection}/kernel")
-  yield row(f"{ours}/channel_norm/scale", f"{theirs}/pre_mlp_layer_norm/scale")
-  yield row(f"{name}/final_norm/scale", f"target/{name}/{name}_norm/scale")
-  yield row(f"{name}/position/rel_embedding", f"target/{name}/relpos_bias/rel_embedding")
 
 
 def read_zarr(directory: Path, spec: Mapping[str, Any], whole: bool) -> np.ndarray:

@@ -72,5 +72,5 @@ def test_what_is_damaged_is_told(tmp_path: Path) -> None:
 
 
 def test_another_family_is_refused(tmp_path: Path) -> None:
-  with pytest.raises(UserError, match="is written for t5, and this is a gpt2"):
+  with pytest.raises(UserError, match="is written for t5 and umt5, and this is a gpt2"):
     t5x.FORMAT.write(tmp_path, Export(gpt2, {}, {}))
