@@ -36,6 +36,13 @@ def sparse_fixed(stride: int, summaries: int) -> Pattern:
   return Causal() & (LocalBlock(stride) | Summary(stride, summaries))
 
 
+def sparse_fixed_by_head(stride: int, summaries: int, heads: int) -> Pattern:
+  """The same with the two parts on different heads, the first half local. Before the first block's
+  last places there is nothing for the other half to see."""
+  local, far = Causal() & LocalBlock(stride), Causal() & Summary(stride, summaries)
+  return PerHead((local,) * (heads // 2) + (far,) * (heads - heads // 2))
+
+
 def longformer(window: int, global_places: int = 1, dilation: int = 1) -> Pattern:
   """Longformer (2004.05150): `window` / 2 places on each side, and the first places see and are
   seen by all."""
@@ -76,7 +83,8 @@ def banded(band: int) -> Pattern:
 
 
 EXAMPLES = [
-  sparse_strided(3), sparse_strided_by_head(3, 4), sparse_fixed(4, 1), longformer(4),
+  sparse_strided(3), sparse_strided_by_head(3, 4), sparse_fixed(4, 1),
+  sparse_fixed_by_head(4, 1, 2), longformer(4),
   bigbird(16, block=2, random=1, global_blocks=1), etc(2, 1), longt5_local(2),
   longt5_transient_global(1, 3), banded(4),
 ]  # fmt: skip
