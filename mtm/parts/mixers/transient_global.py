@@ -4,7 +4,7 @@ of all blocks of tokens."""
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -69,7 +69,7 @@ class Beside:
     # A sparse engine asks for places behind the row's end too, and reads nothing there.
     q_block = jnp.take(self.block, q_place, mode="clip").astype(jnp.int32)
     params = {"params": self.scheme.params}
-    far = self.scheme.position.apply(params, q_block, k_place, method="side")
+    far: Any = self.scheme.position.apply(params, q_block, k_place, method="side")
     near = self.scheme(q_place, k_place)
     return jnp.where((k_place < self.summaries)[:, None, None], far, near)
 
