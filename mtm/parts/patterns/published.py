@@ -84,7 +84,7 @@ def banded(band: int) -> Pattern:
 
 EXAMPLES = [
   sparse_strided(3), sparse_strided_by_head(3, 4), sparse_fixed(4, 1),
-  sparse_fixed_by_head(4, 1, 2), longformer(4),
+  sparse_fixed_by_head(4, 1, 4), longformer(4),
   bigbird(16, block=2, random=1, global_blocks=1), etc(2, 1), longt5_local(2),
   longt5_transient_global(1, 3), banded(4),
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mtm.errors import UserError
+from mtm.parts.bias import Bias
 from mtm.parts.context import Context, Slots
 from mtm.parts.kernels.reference import Reference
 from mtm.parts.mixers.relative import Relative, encodings
@@ -88,7 +89,7 @@ def test_every_kernel_gives_the_same() -> None:
 
 def test_a_bias_of_the_stack_is_added() -> None:
   seen = np.where(np.tril(np.ones((L, L))) > 0, 0.0, -1e9)[None, None].astype(np.float32)
-  _, biased = run(Relative(H, K), context(None, TYPES, bias=jnp.asarray(seen)))
+  _, biased = run(Relative(H, K), context(None, TYPES, bias=Bias(jnp.asarray(seen))))
   _, causal = run(Relative(H, K, Causal()), context(None, TYPES))
   np.testing.assert_allclose(biased, causal, rtol=1e-5, atol=1e-5)
 
