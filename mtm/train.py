@@ -42,8 +42,8 @@ def train(
   relative_steps: int | None = None,
   eval_data: Dataset | None = None,
   initial_checkpoint: str | None = None,
-  seed: int = 0,
   fallback_to_scratch: str | None = None,
+  seed: int = 0,
   eval_period: int = 1000,
   checkpoint_period: int = 1000,
   keep_checkpoints: int | None = 3,
@@ -65,8 +65,8 @@ def train(
     relative_steps: instead of `total_steps`: steps from the initial checkpoint on.
     initial_checkpoint: a MODEL_DIR or checkpoint, also of another library, that a new run begins
       from, see `mtm.programs.initial`.
-    seed: decides initial parameters and dropout, the same on every mesh.
     fallback_to_scratch: parameters that may begin afresh where that checkpoint is of another model.
+    seed: decides initial parameters and dropout, the same on every mesh.
     eval_period, checkpoint_period, log_period: steps between two of each.
     keep_checkpoints: how many of the newest; None: all.
     microbatches, loss_scale, normalizer: see `mtm.training.step.train_step`.

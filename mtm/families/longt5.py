@@ -35,7 +35,7 @@ def longt5(
   activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
   gated: bool = True,
   tied: bool = False,
-  kernel: Kernel | None = None,
+  kernel: Kernel | str | None = None,
   decoder_layers: int | None = None,
   buckets: int = 32,
   max_distance: int = 128,

@@ -87,7 +87,8 @@ class Writing:
     import tensorstore
 
     self._check()
-    store = await tensorstore.open(spec, create=True, open=True, context=context)
+    dtype = tensorstore.dtype(values.dtype)  # not every orbax says it in the spec
+    store = await tensorstore.open(spec, create=True, open=True, context=context, dtype=dtype)
     for index in grid(values.shape, _chunk(store.chunk_layout.write_chunk)):
       self._check()
       await store[index].write(values[index])
