@@ -102,7 +102,9 @@ def run(case: Case, pairs: int) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def report(title: str, results: Sequence[Mapping[str, Any]], output: str | None) -> None:
+def report(
+  title: str, results: Sequence[Mapping[str, Any]], output: str | None, theirs: str = "transformers"
+) -> None:
   """Prints the table of `run`'s results, and writes them with the machine to `output` as JSON."""
   rows = [
     tables.Ratio.of(
@@ -110,7 +112,7 @@ def report(title: str, results: Sequence[Mapping[str, Any]], output: str | None)
     )
     for r in results
   ]
-  tables.show(tables.ratios(rows, title, theirs="transformers"))
+  tables.show(tables.ratios(rows, title, theirs=theirs))
   if output:
     record = {"title": title, "machine": machine(), "results": list(results)}
     pathlib.Path(output).write_text(json.dumps(record, indent=2) + "\n")

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
   except _paired.BenchmarkError as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
-  _paired.report(TITLE, results, args.output)
+  _paired.report(TITLE, results, args.output, theirs="dense")
   print(f"temporaries at {DENSE:,}: {sparse / 1e6:.0f} MB of XLA dense's {dense / 1e6:,.0f} MB")
   if args.output:
     path = pathlib.Path(args.output)
