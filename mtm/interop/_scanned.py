@@ -32,7 +32,9 @@ TOWERS = {
 class Source(tree.Source, Protocol):
   """Arrays of T5X; see `mtm.interop.t5x.Indexed`."""
 
-  step: int
+  @property
+  def step(self) -> int:
+    """How many steps were taken."""
 
   def shape(self, name: str) -> tuple[int, ...]:
     """The shape of an array."""
