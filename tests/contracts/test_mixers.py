@@ -32,7 +32,7 @@ MIXERS = [
   *(examples(mtm.parts.mixers.__name__) if list(pkgutil.iter_modules(mtm.parts.mixers.__path__))
     else []),
 ]  # fmt: skip
-# A mixer says by a field `causal` whether it looks ahead. One that has neither the field nor a cache
+# A mixer says by a field `causal` whether it looks ahead. One that has neither that nor a cache
 # cannot decode: it may.
 CACHED = [
   mixer
