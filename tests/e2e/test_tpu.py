@@ -86,7 +86,7 @@ PATTERNS = {
 }
 
 
-@pytest.mark.parametrize("kernel", [Splash(), Blocks(block=128, scores=2**24)], ids=repr)
+@pytest.mark.parametrize("kernel", [Splash(), Blocks(block=128, scores=2**22)], ids=repr)
 @pytest.mark.parametrize(
   "name, length", [("banded", 8192), ("fixed", 8192), ("bigbird", 8192), ("banded", 32768)]
 )
@@ -94,7 +94,7 @@ def test_nothing_of_size_length_squared(
   chips: Mesh, name: str, length: int, kernel: Kernel
 ) -> None:
   compiled = program(chips, PATTERNS[name](length), kernel, length)
-  assert largest(compiled) < length**2 / 4
+  assert largest(compiled) < length**2 / 2
   # Of dense attention the scores alone, float32, of the heads of one chip.
   assert compiled.memory_analysis().temp_size_in_bytes < 0.1 * 4 * length**2 * HEADS / 2
 

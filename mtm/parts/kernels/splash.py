@@ -17,7 +17,7 @@ import numpy as np
 from mtm import axes
 from mtm.parts.kernels._choose import Request
 from mtm.parts.patterns._algebra import Pattern
-from mtm.parts.patterns._tiles import split, tiles
+from mtm.parts.patterns._tiles import NONE, split, tiles
 from mtm.parts.patterns.segment import SameSegment
 
 _LANES = 128  # keys in a block must be a multiple
@@ -89,7 +89,8 @@ class Splash:
     )
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-    mask = masks.MultiHeadMask([_mask(pattern, q.shape[2], k.shape[2], k_len)] * q.shape[1])
+    mask = _mask(pattern, q.shape[2], k.shape[2], k_len, block)
+    mask = masks.MultiHeadMask([mask] * q.shape[1])
     sizes: Any = dict.fromkeys(_SIZES, block)
     kernel = splash.make_splash_mha(
       mask,
@@ -120,10 +121,14 @@ def _cut(x: jax.Array, block: int) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=64)
-def _mask(pattern: Pattern, queries: int, keys: int, real: int) -> Any:
-  """`pattern` as splash's mask of `queries` × `keys`, read block by block; of the keys the first
-  `real` are no padding."""
+def _mask(pattern: Pattern, queries: int, keys: int, real: int, block: int) -> Any:
+  """`pattern` as splash's mask of `queries` × `keys`, which it reads in whole blocks; of the keys
+  the first `real` are no padding."""
   from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+  cut = tiles(pattern, queries, real, block)
+  ids = np.full((queries // block, keys // block), NONE)
+  ids[cut.row, cut.column] = cut.mask_id
 
   class PatternMask(masks.Mask):
     """Equal objects are one object here, so identity compares and hashes them."""
@@ -133,9 +138,10 @@ def _mask(pattern: Pattern, queries: int, keys: int, real: int) -> Any:
       return (queries, keys)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-      q, k = (np.arange(n)[part] for n, part in zip(self.shape, index, strict=True))
-      seen = np.asarray(pattern.mask(q[:, None], k[None, :])) & (k < real)
-      return np.broadcast_to(seen, (len(q), len(k)))
+      rows, columns = (part.indices(n) for n, part in zip(self.shape, index, strict=True))
+      down, along = (slice(*(edge // block for edge in x[:2])) for x in (rows, columns))
+      parts = cut.masks[ids[down, along]]
+      return np.swapaxes(parts, 1, 2).reshape(parts.shape[0] * block, parts.shape[1] * block)
 
   return PatternMask()
 
