@@ -102,8 +102,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
   ("sizes", "share"),
   [
-    # 48 tensors of 2 MB and 2-MB chunks, of which arenas of malloc keep some.
-    pytest.param((8, 2048, 1 << 21), 0.35, id="130MB"),
+    # 36 tensors of 2 MB and 2-MB chunks, of which arenas of malloc keep some.
+    pytest.param((6, 2048, 1 << 21), 0.35, id="100MB"),
     # 14 tensors of 52 MB: a tensor is there as stored, as ours and compressed.
     pytest.param((2, 51200, 1 << 25), 0.35, id="740MB", marks=pytest.mark.slow),
   ],
@@ -117,7 +117,7 @@ def test_memory_stays_near_one_tensor(sizes: tuple[int, int, int], share: float)
   )  # fmt: skip
   found = json.loads(told.stdout.splitlines()[-1])
   total = found.pop("total")
-  assert total > 120e6 and len(found) == 4
+  assert total > 95e6 and len(found) == 4
   assert {way: peak for way, peak in found.items() if peak > share * total} == {}
 
 
