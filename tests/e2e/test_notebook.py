@@ -45,3 +45,19 @@ def test_what_was_loaded_is_fine_tuned_and_beats_the_majority(monkeypatch, tmp_p
   found = re.search(r"BERT (\S+), T5 (\S+), majority (\S+)", text)
   bert, t5, majority = map(float, found.groups())
   assert bert > majority + 0.2 and t5 > majority + 0.2
+
+
+def test_patterns_are_drawn_and_two_engines_agree(monkeypatch, tmp_path):
+  monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+  monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
+  monkeypatch.delenv("XLA_FLAGS", raising=False)
+  notebook = nbformat.read(NOTEBOOK.with_name("patterns.ipynb"), as_version=4)
+  nbclient.NotebookClient(
+    notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+  ).execute()
+  outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+  text = "".join(out.get("text", "") for out in outputs)
+  assert sum("image/png" in out.get("data", {}) for out in outputs) == 2
+  shares = [float(x) for x in re.findall(r"(\S+)% of the blocks", text)]
+  assert shares[0] > shares[1] > shares[2]
+  assert float(text.split("largest difference: ")[1]) < 1e-5
