@@ -118,7 +118,8 @@ class Export:
 
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:
   """The path and shape of every parameter."""
-  batch = {name: np.zeros((1, 8), np.int32) for name in model.inputs}
+  length = min(8, model.max_length or 8)
+  batch = {name: np.zeros((1, length), np.int32) for name in model.inputs}
   with axes.use(None):
     params = jax.eval_shape(model.init, jax.random.key(0), batch)
   return {path: tuple(leaf.shape) for path, leaf in tree.flatten(params).items()}

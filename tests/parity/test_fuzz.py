@@ -16,7 +16,7 @@ from tests.parity import harness  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
-SEEDS = 3
+SEEDS = 2
 
 
 def told(name: str) -> dict[str, Any]:
