@@ -8,26 +8,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtm.decoding._base import NEVER, Choice, Generated, View
-from mtm.decoding.beam import pick
+from mtm.decoding._base import Choice, Generated, View
+from mtm.decoding._beams import Beams, advance, begin, continuations
 from mtm.errors import UserError
 
 
 class MeanBeams(NamedTuple):
-  """The state of a search.
+  """The hypotheses, and which examples are done, bool `[batch]`: they take no more."""
 
-  Attributes:
-    live: `[batch, size]` float32, log-probabilities of the open hypotheses, best first.
-    tokens: `[batch, size, length]` int32, the best ended hypotheses, best first.
-    scores: `[batch, size]` float32, theirs; `NEVER` where there is none yet.
-    lengths: `[batch, size]` int32, theirs; 0 where there is none yet.
-    done: `[batch]` bool, whether the ended hypotheses stay as they are.
-  """
-
-  live: jax.Array
-  tokens: jax.Array
-  scores: jax.Array
-  lengths: jax.Array
+  beams: Beams
   done: jax.Array
 
 
@@ -63,51 +52,27 @@ class MeanBeam:
     return self.size
 
   def start(self, batch: int, length: int) -> MeanBeams:
-    """One open hypothesis, the empty one; the others are never."""
-    never = jnp.full((batch, self.size), NEVER)
-    return MeanBeams(
-      never.at[:, 0].set(0.0),
-      jnp.zeros((batch, self.size, length), jnp.int32),
-      never,
-      jnp.zeros((batch, self.size), jnp.int32),
-      jnp.zeros(batch, bool),
-    )
+    """See `Policy.start`."""
+    return MeanBeams(begin(batch, self.size, length), jnp.zeros(batch, bool))
 
   def step(self, state: MeanBeams, view: View) -> Choice:
     """See `Policy.step`."""
-    batch, width, vocab = view.log_probs.shape
-    total = state.live[..., None] + view.log_probs
-    # However many of these end, at least `size` go on: twice as many as beams where one id ends.
-    kept = min((1 + len(view.endings)) * width, width * vocab)
-    candidates, index = jax.lax.top_k(total.reshape(batch, width * vocab), kept)
-    parents, ids = index // vocab, (index % vocab).astype(jnp.int32)
-    real = candidates > NEVER / 2
-    stops = view.ends(ids) & real
-
+    found = continuations(state.beams.live, view)
     length = view.step + 1
     divisor = length.astype(jnp.float32) ** self.power
     last = length == view.tokens.shape[-1]
-    first = jnp.arange(kept)[None] < width
-    ends = jnp.where(last, real, stops) & first & ~state.done[:, None]
-    ended = jnp.where(ends, candidates / divisor, NEVER)
-    lines = pick(view.tokens, parents).at[:, :, view.step].set(ids)
-    scores, best = jax.lax.top_k(jnp.concatenate([state.scores, ended], axis=1), width)
-    lengths = jnp.concatenate([state.lengths, jnp.where(ends, length, 0)], axis=1)
-    tokens = pick(jnp.concatenate([state.tokens, lines], axis=1), best)
-    lengths = pick(lengths, best)
-    tokens = jnp.where(lengths[..., None] > 0, tokens, 0)
-
-    live, going = jax.lax.top_k(jnp.where(stops | ~real, NEVER, candidates), width)
-    full = jnp.min(lengths, axis=1) > 0
-    enough = self.full_is_done | (live[:, 0] / divisor <= scores[:, -1])
+    first = jnp.arange(found.ids.shape[1])[None] < self.size
+    ends = jnp.where(last, found.real, found.stops) & first & ~state.done[:, None]
+    beams, ids, parents = advance(state.beams, view, found, ends, divisor)
+    full = jnp.min(beams.lengths, axis=1) > 0
+    enough = self.full_is_done | (beams.live[:, 0] / divisor <= beams.scores[:, -1])
     done = state.done | (full & enough)
-    state = MeanBeams(live, tokens, scores, lengths, done)
-    return Choice(state, pick(ids, going), pick(parents, going), done)
+    return Choice(MeanBeams(beams, done), ids, parents, done)
 
   def finish(self, state: MeanBeams, tokens: jax.Array) -> Generated:
     """See `Policy.finish`; at the full length every hypothesis has ended."""
     del tokens
-    return Generated(state.tokens, state.scores, state.lengths)
+    return Generated(state.beams.tokens, state.beams.scores, state.beams.lengths)
 
 
 EXAMPLES = [MeanBeam(3), MeanBeam(2, power=-0.5, full_is_done=True)]
