@@ -12,6 +12,7 @@ import jax.numpy as jnp
 Array: TypeAlias = jax.Array
 Batch: TypeAlias = Mapping[str, Any]  # SeqIO feature name → [batch, length]
 Params: TypeAlias = Mapping[str, Any]  # nested dict of arrays
+BEYOND = 2**30  # in decoding the position of padding and of an empty slot: after all others
 Cache: TypeAlias = Any  # pytree that a Model makes, reads and returns; opaque to everybody else
 Axes: TypeAlias = Any  # tree like Params whose leaves are tuples of logical axis names
 

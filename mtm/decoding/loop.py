@@ -18,10 +18,9 @@ import jax.numpy as jnp
 from mtm.decoding._base import NEVER, Generated, Policy, View
 from mtm.decoding.constraints import Constraint
 from mtm.errors import UserError
-from mtm.types import Batch, Model, Params
+from mtm.types import BEYOND, Batch, Model, Params
 
 Memory = Any
-BEYOND = 2**30  # a position after all others
 
 
 def generate(

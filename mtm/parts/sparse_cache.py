@@ -14,8 +14,7 @@ import jax.numpy as jnp
 
 from mtm.parts.context import Slots
 from mtm.parts.patterns._lifetimes import Lifetimes
-
-BEYOND = 2**30  # the position of a slot that is empty: a causal pattern never shows it
+from mtm.types import BEYOND
 
 
 @jax.tree_util.register_dataclass

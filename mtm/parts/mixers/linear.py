@@ -21,9 +21,9 @@ from mtm.errors import UserError
 from mtm.parts.context import Aux, Context
 from mtm.parts.linear import Initializer
 from mtm.parts.mixers._limits import refuse_bias, refuse_prefix
-from mtm.parts.mixers.ssm import BEYOND
 from mtm.parts.positions._base import Position
 from mtm.parts.projections import into_heads, out_of_heads
+from mtm.types import BEYOND
 
 NEVER = -1e30  # the logarithm of nothing; infinity minus infinity would be no number
 

@@ -18,8 +18,8 @@ from mtm.axes import constrain
 from mtm.errors import UserError
 from mtm.parts.context import Aux, Context
 from mtm.parts.linear import Dense, Initializer, declare
+from mtm.types import BEYOND
 
-BEYOND = 2**30  # in decoding a token at this position or after it is padding
 STEP_FLOOR = 1e-4  # no fresh step is shorter
 
 # The original's: uniform with the variance 1 / (3 · inputs), torch's for a dense layer.

@@ -22,9 +22,9 @@ from mtm.parts.mixers.linear import (
   prefix_sums,
 )
 from mtm.parts.mixers.performer import RandomFeatures
-from mtm.parts.mixers.ssm import BEYOND
 from mtm.parts.positions.alibi import Alibi
 from mtm.parts.positions.rotary import Rotary
+from mtm.types import BEYOND
 from tests.contracts.discovered import parameters
 
 B, L, D, H, K = 2, 11, 6, 2, 4

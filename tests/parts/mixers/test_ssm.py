@@ -11,7 +11,8 @@ import pytest
 
 from mtm.errors import UserError
 from mtm.parts.context import Context, Slots
-from mtm.parts.mixers.ssm import BEYOND, SelectiveSSM, uniform
+from mtm.parts.mixers.ssm import SelectiveSSM, uniform
+from mtm.types import BEYOND
 from tests.contracts.discovered import parameters
 
 D, L = 6, 11
