@@ -31,7 +31,7 @@ from mtm.errors import UserError, nearest
 
 NAMES = frozenset({
   "batch", "length", "source_length", "embed", "vocab", "mlp", "heads", "kv_heads", "head_dim",
-  "joined_kv", "layers", "expert", "stage", "capacity", "tokens", "relpos_buckets",
+  "joined_kv", "layers", "expert", "groups", "stage", "capacity", "tokens", "relpos_buckets",
   "abspos_buckets", "token_types", "classes",
 })  # fmt: skip
 

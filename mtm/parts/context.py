@@ -61,6 +61,7 @@ class Context:
     positions: `[batch, length]` int32, the position of each token in its segment.
     segments: `[batch, length]` int32 segment ids, 0 at padding; None: every token sees every other.
     labels: further per-token facts that patterns read, by name, each `[batch, length]`.
+    facts: further per-token facts that routers of experts read, by name, each `[batch, length]`.
     bias: what is added to the scores of every layer, or None.
     source: what cross-attention looks at, or None.
     cache: this layer's cache, or None outside decoding.
@@ -71,6 +72,7 @@ class Context:
   positions: jax.Array
   segments: jax.Array | None = None
   labels: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+  facts: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
   bias: Bias | None = None
   source: Source | None = None
   cache: Any = None

@@ -7,8 +7,8 @@ so mixed precision is a matter of the whole model and no part carries a dtype.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -46,13 +46,58 @@ def fan_in_of(contracted: int, scale: float = 1.0) -> Initializer:
   return init
 
 
+def each(init: Initializer) -> Initializer:
+  """`init` for every one along a leading axis, which is no fan-in: `[experts, ...]`."""
+
+  def many(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    keys = jax.random.split(key, shape[0])
+    return jax.vmap(lambda one: init(one, shape[1:], dtype))(keys)
+
+  return many
+
+
 def declare(
-  module: nn.Module, name: str, init: Initializer, shape: tuple[int, ...], names: tuple[str, ...]
+  module: nn.Module,
+  name: str,
+  init: Initializer,
+  shape: tuple[int, ...],
+  names: tuple[str | None, ...],
 ) -> jax.Array:
   """Declares a float32 parameter of `module` with a logical axis name for each dimension."""
   axes.check(names, len(shape), f"parameter {name!r}")
   boxed: Any = nn.with_partitioning(init, names)  # Linen unboxes it
   return module.param(name, boxed, shape, jnp.float32)
+
+
+class Spec(NamedTuple):
+  """A parameter that is yet to be declared.
+
+  Attributes:
+    init: its initialiser.
+    shape: its shape.
+    axes: a logical axis name for each dimension, or None where it stays whole.
+  """
+
+  init: Initializer
+  shape: tuple[int, ...]
+  axes: tuple[str | None, ...]
+
+
+class Parameters(nn.Module):
+  """Declares the parameters of a pure function: a tree of `Spec`s → the same tree of arrays.
+
+  Attributes:
+    specs: name → `Spec`, or a mapping of such.
+  """
+
+  specs: Mapping[str, Any]
+
+  @nn.compact
+  def __call__(self) -> dict[str, Any]:
+    return {
+      name: declare(self, name, *spec) if isinstance(spec, Spec) else Parameters(spec, name=name)()
+      for name, spec in self.specs.items()
+    }
 
 
 class Dense(nn.Module):

@@ -7,6 +7,7 @@ Each takes a batch by its SeqIO feature names and returns a `mtm.types.Output`. 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, cast
 
 import flax.linen as nn
@@ -29,6 +30,9 @@ PLACES = ("decoder_positions", "decoder_cache_start", "decoder_cache_positions")
 LABELS = {
   "prefix": "causal_attention", "token_types": "token_types", "global": "global_attention",
 }  # fmt: skip
+
+FACTS = {"domain": "domain"}  # the same for `Context.facts`, which also has the ids themselves
+FLOAT32 = "router"  # what is below this name stays in float32: its last bits decide who goes where
 
 
 class Tower(nn.Module):
@@ -210,7 +214,8 @@ class Model:
     inputs: the batch features that it cannot do without.
     vocab_size: number of token ids.
     max_length: the longest sequence, or None where positions are unbounded.
-    dtype: compute dtype; parameters are float32 masters, cast at every call.
+    dtype: compute dtype; parameters are float32 masters, cast at every call, but for routers of
+      experts (selective precision, 2101.03961 §2.4).
     decoder_max_length: the longest sequence of the decoder where that is another; None: it is not.
   """
 
@@ -272,7 +277,10 @@ class Model:
     return cast(Output, self.module.apply({"params": weights}, batch, train, cache, rngs=rngs))
 
   def _cast(self, params: Params) -> Params:
-    return jax.tree.map(lambda p: p.astype(self.dtype), params)
+    def cast(path: Any, p: jax.Array) -> jax.Array:
+      return p if any(key.key == FLOAT32 for key in path) else p.astype(self.dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, params)
 
   def prepare(self, params: Params) -> Params:
     """The parameters as `apply` with a cache wants them, so that no step has to make them anew.
@@ -329,14 +337,18 @@ def _context(batch: Batch, side: str, train: bool, padding: bool = False) -> Con
   segments = batch.get(f"{side}_segment_ids")
   if segments is None and padding:
     segments = (ids != 0).astype(jnp.int32)
-  told = {label: batch.get(f"{side}_{feature}") for label, feature in LABELS.items()}
-  labels = {label: jnp.asarray(values) for label, values in told.items() if values is not None}
+
+  def told(names: Mapping[str, str]) -> dict[str, jax.Array]:
+    values = {name: batch.get(f"{side}_{feature}") for name, feature in names.items()}
+    return {name: jnp.asarray(value) for name, value in values.items() if value is not None}
+
   start = batch.get(f"{side}_cache_start")
   slots = None
   if start is not None:
     fresh = isinstance(start, int) and start == 0  # known now, not when the program runs
     slots = Slots(jnp.int32(start), jnp.asarray(batch[f"{side}_cache_positions"]), fresh)
-  return Context(jnp.asarray(positions), segments, labels, slots=slots, train=train)
+  facts = {"ids": ids, **told(FACTS)}
+  return Context(jnp.asarray(positions), segments, told(LABELS), facts, slots=slots, train=train)
 
 
 def _refuse_looking_ahead(decoder: Tower) -> None:

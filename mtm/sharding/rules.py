@@ -25,8 +25,10 @@ WHOLE = Rule()
 TENSOR = Rule(("tensor",), ("tensor",))
 
 RULES: Mapping[str, Rule] = {
-  "batch": Rule((), ("data", "fsdp")),
-  "tokens": Rule((), ("data", "fsdp")),
+  # Devices along `expert` also share the batch; an expert's rows come from all of them.
+  "batch": Rule((), ("data", "fsdp", "expert")),
+  "tokens": Rule((), ("data", "fsdp", "expert")),
+  "groups": Rule((), ("data", "fsdp")),
   "length": Rule((), ("sequence",)),
   "source_length": WHOLE,
   "embed": Rule(("fsdp",), ()),
