@@ -14,10 +14,11 @@ from typing import Protocol
 import numpy as np
 
 LAYER = "{}"  # stands for the number of a layer in a tensor's name
+EXPERT = "<>"  # and for that of an expert
 
 
 class Transform(Protocol):
-  """A bijection between tensors of theirs and parameters of ours (of one layer)."""
+  """A bijection between tensors of theirs and parameters of ours (of one layer or expert)."""
 
   def load(self, *theirs: np.ndarray) -> tuple[np.ndarray, ...]:
     """Ours from theirs."""
@@ -33,9 +34,11 @@ class Row:
   Attributes:
     ours: paths in our parameter tree, `a/b/c`.
     theirs: tensor names; `{}` is a layer's number, and ours then has a leading axis of layers.
-    transform: between one layer's.
+    transform: between one layer's, or one expert's.
     first, step: which layers: `first`, `first + step`, ... (a stack whose period is `step` blocks).
     optional: whether a checkpoint may lack the tensors; then `ours` is empty.
+    experts: how many there are where each has tensors of its own: `<>` in their names is the
+      number of one, and ours then has an axis of experts, behind that of layers; 0: they have none.
   """
 
   ours: tuple[str, ...]
@@ -44,6 +47,7 @@ class Row:
   first: int = 0
   step: int = 1
   optional: bool = False
+  experts: int = 0
 
   @property
   def layered(self) -> bool:
@@ -51,8 +55,21 @@ class Row:
     return LAYER in self.theirs[0]
 
   def names(self, repeat: int) -> tuple[str, ...]:
-    """Their names for one repetition of the stack."""
-    return tuple(name.format(self.first + repeat * self.step) for name in self.theirs)
+    """Their names for one repetition of the stack, those of all experts."""
+    layer = (repeat,) if self.layered else ()
+    if not self.experts:
+      return self.at(layer)
+    return tuple(name for number in range(self.experts) for name in self.at((*layer, number)))
+
+  def stacked(self, shape: Sequence[int]) -> tuple[int, ...]:
+    """The leading axes of a parameter of ours along which theirs are stacked."""
+    return tuple(shape[: self.layered + bool(self.experts)])
+
+  def at(self, place: tuple[int, ...]) -> tuple[str, ...]:
+    """Their names for one place along those axes."""
+    layer = str(self.first + place[0] * self.step) if self.layered else ""
+    expert = str(place[-1]) if self.experts else ""
+    return tuple(name.replace(LAYER, layer).replace(EXPERT, expert) for name in self.theirs)
 
 
 def row(ours: str, theirs: str, transform: Transform | None = None) -> Row:
@@ -78,6 +95,17 @@ class Transposed:
   def load(self, *theirs: np.ndarray) -> tuple[np.ndarray, ...]:
     """See `Transform`."""
     return tuple(np.ascontiguousarray(x.T) for x in theirs)
+
+  save = load
+
+
+@dataclasses.dataclass(frozen=True)
+class Swapped:
+  """The Linears of all experts as one: `[experts, outputs, inputs]` ↔ `[experts, inputs, outputs]`."""
+
+  def load(self, *theirs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """See `Transform`."""
+    return tuple(np.ascontiguousarray(x.swapaxes(-1, -2)) for x in theirs)
 
   save = load
 
@@ -148,6 +176,11 @@ def linear(ours: str, theirs: str, bias: bool = True) -> list[Row]:
   """A `Dense` and torch's Linear, `theirs.weight` and `theirs.bias`."""
   rows = [row(f"{ours}/kernel", f"{theirs}.weight", Transposed())]
   return [*rows, row(f"{ours}/bias", f"{theirs}.bias")] if bias else rows
+
+
+def of_each_expert(rows: Sequence[Row], experts: int) -> list[Row]:
+  """The rows for a bank of experts, where `<>` in their names is the number of one."""
+  return [dataclasses.replace(r, experts=experts) for r in rows]
 
 
 def norm(ours: str, theirs: str, bias: bool = True) -> list[Row]:

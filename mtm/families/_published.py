@@ -125,6 +125,8 @@ class Published:
     copies: tensors that may repeat another one, as tied heads do: name → whose copy.
     ids: special ids that their class has where a config.json says nothing, such as
       `{"pad_token_id": 1}`; None: its user has to say.
+    others: like `rows`, of other ways to store the same parameters; a checkpoint is read, and
+      written back, by the first table whose names are all there.
   """
 
   model_type: str
@@ -137,6 +139,7 @@ class Published:
   ignored: tuple[str, ...] = ()
   copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
   ids: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+  others: tuple[Callable[[Arguments], Sequence[Row]], ...] = ()
 
 
 def complete(build: Callable[..., Model], arguments: Arguments) -> Arguments:

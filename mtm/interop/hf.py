@@ -77,13 +77,13 @@ class HuggingFace:
     arguments = complete(family.build, family.arguments(config))
     config.finish()
     weights = Safetensors(path)
-    rows = family.rows(arguments)
-    source = _renamed(weights, family, rows)
+    table, rows, source = _table(weights, family, arguments)
     kept = [CONFIG, *(name for name in TOKENIZER if (path / name).exists())]
     layout = {
       "renamed": {ours: name for ours, name in source.theirs.items() if ours != name},
       "copies": sorted(source.names() & family.copies.keys()),
       "absent": sorted({n for r in rows if r.optional for n in r.theirs} - source.names()),
+      "table": table,
     }
     return Foreign(
       str(path), family.build, arguments, source, rows, family.ignored, family.copies,
@@ -184,6 +184,22 @@ def _trained_ids(values: Mapping[str, Any], export: Export) -> dict[str, Any]:
   return {name: x for name, x in found.items() if x is not None}
 
 
+def _table(
+  weights: Safetensors, family: Published, arguments: Mapping[str, Any]
+) -> tuple[int, Sequence[Row], Renamed]:
+  """The number of the family's table that names these tensors, the first where none does; the
+  table; and the tensors under its names."""
+  every = [build(dict(arguments)) for build in (family.rows, *family.others)]
+  sources = [_renamed(weights, family, rows) for rows in every]
+  known = (source.names() for source in sources)
+  found = [
+    all(row.optional or names.issuperset(row.names(0)) for row in rows)
+    for rows, names in zip(every, known, strict=True)
+  ]
+  number = found.index(True) if any(found) else 0
+  return number, every[number], sources[number]
+
+
 def _renamed(weights: Safetensors, family: Published, rows: Sequence[Row]) -> Renamed:
   """The tensors under the names of the table, also where a bare model or an old one was saved."""
   names = weights.names()
@@ -210,7 +226,7 @@ def _named(
   export: Export, family: Published, layout: Mapping[str, Any], dtype: Any
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Their tensors in their dtype, copies and bare names as the import found them."""
-  rows = family.rows(export.arguments)
+  rows = (family.rows, *family.others)[layout.get("table", 0)](export.arguments)
   own = {name for row in rows for name in row.theirs}  # an untied head is no copy
   copies = {name: family.copies[name] for name in layout.get("copies", ()) if name not in own}
   renamed = layout.get("renamed", {})

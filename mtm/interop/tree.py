@@ -51,7 +51,7 @@ def read(
     place: makes a leaf of its values, float32 or narrower as stored.
     ignored: tensors that hold no parameter, as regular expressions.
     copies: tensors that may repeat another one → which.
-    empty: makes the arrays into which layers are stacked.
+    empty: makes the arrays into which layers and experts are stacked.
 
   Raises:
     UserError: a tensor is missing, left over, of a wrong shape, not finite, or no copy of what it
@@ -96,12 +96,9 @@ def write(params: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[tuple[str,
     raise UserError(f"the target format has no name for {extra}: it cannot hold this model")
   for row in rows:
     ours = [np.asarray(flat[path]) for path in row.ours]
-    if not row.layered:
-      yield from zip(row.theirs, row.transform.save(*ours), strict=True)
-      continue
-    for repeat in range(ours[0].shape[0]):
-      theirs = row.transform.save(*(x[repeat] for x in ours))
-      yield from zip(row.names(repeat), theirs, strict=True)
+    for place in np.ndindex(row.stacked(np.shape(ours[0])) if ours else ()):
+      theirs = row.transform.save(*(x[place] for x in ours))
+      yield from zip(row.at(place), theirs, strict=True)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -129,20 +126,18 @@ def _stacked(
     if path not in like:
       raise UserError(f"{source.where}: the model has no parameter {path}, which its table names")
   wanted = [like[path] for path in row.ours]
-  if not row.layered:
-    parts = _one(source, row, row.theirs, used, known)
-    _check_shapes(source.where, row.theirs, parts, wanted)
-    return parts
-  repeats = wanted[0][0]
+  leading = row.stacked(wanted[0]) if wanted else ()
   stacked: list[np.ndarray] = []
-  for repeat in range(repeats):
-    names = row.names(repeat)
+  for place in np.ndindex(leading):
+    names = row.at(place)
     parts = _one(source, row, names, used, known)
-    _check_shapes(source.where, names, parts, [shape[1:] for shape in wanted])
+    _check_shapes(source.where, names, parts, [shape[len(leading) :] for shape in wanted])
+    if not leading:
+      return parts
     if not stacked:
-      stacked = [empty((repeats, *part.shape), part.dtype) for part in parts]
+      stacked = [empty((*leading, *part.shape), part.dtype) for part in parts]
     for whole, part in zip(stacked, parts, strict=True):
-      whole[repeat] = part
+      whole[place] = part
   return tuple(stacked)
 
 

@@ -12,6 +12,7 @@ from mtm.families._names import (
   IntoHeads,
   Joined,
   Same,
+  Swapped,
   Transposed,
   every,
   heads_in,
@@ -36,6 +37,7 @@ RNG = np.random.default_rng(0)
     (FromHeads(2, transposed=False), (6, 5), [(2, 3, 5)]),
     (Joined(3, -1, IntoHeads(2, False)), (5, 18), [(5, 2, 3)] * 3),
     (Joined(3, 0), (6, 5), [(2, 5)] * 3),
+    (Joined(2, 1, Swapped()), (3, 8, 5), [(3, 5, 4)] * 2),
   ],
 )
 def test_there_and_back(transform: Any, shape: tuple[int, ...], ours: list[Any]) -> None:

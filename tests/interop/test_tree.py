@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtm.errors import UserError
-from mtm.families._names import Transposed, every, row
+from mtm.families._names import Transposed, every, of_each_expert, row
 from mtm.interop.tree import flatten, read, write
 
 RNG = np.random.default_rng(0)
@@ -88,3 +88,18 @@ def test_a_parameter_without_a_name_cannot_be_written() -> None:
 
 def test_flatten_joins_keys() -> None:
   assert flatten({"a": {"b": 1}, "c": 2}) == {"a/b": 1, "c": 2}
+
+
+def test_experts_are_stacked_behind_their_layers_and_come_back() -> None:
+  """A tensor for each expert of each layer; layers 1 and 3 of four have experts."""
+  tensors = {f"l.{i}.e.{j}": RNG.normal(size=(3, 2)) for i in (1, 3) for j in range(3)}
+  source = Memory()
+  source.tensors = tensors
+  rows = every(of_each_expert([row("moe/w", "l.{}.e.<>", Transposed())], 3), 1, 2)
+  params = read(source, rows, {"moe/w": (2, 3, 2, 3)}, lambda path, values: values)
+  np.testing.assert_array_equal(params["moe"]["w"][1, 2], tensors["l.3.e.2"].T)
+  back = dict(write(params, rows))
+  assert back.keys() == tensors.keys()
+  for name, values in back.items():
+    np.testing.assert_array_equal(values, tensors[name])
+  assert rows[0].names(1) == ("l.3.e.0", "l.3.e.1", "l.3.e.2")
