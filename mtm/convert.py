@@ -70,6 +70,20 @@ def convert(
 
     written = published.write(opened, params, to, Path(destination), check)
   print(f"{destination}: {to}, {written:,} values")
+  _tell_optimizer(opened, to, destination)
+
+
+def _tell_optimizer(opened: published.Opened, to: str, destination: str) -> None:
+  """Prints whether the optimizer's state went along; nothing where nobody expects it to."""
+  state, theirs = opened.moments(), to != published.OURS
+  if state is None and not theirs or theirs and not interop.formats()[to].optimizer:
+    return
+  if state is None:
+    print(f"{destination}: no optimizer state is written: {opened.where} has none")
+  elif state.refused:
+    print(f"{destination}: no optimizer state is written: of {opened.where}, {state.refused}")
+  else:
+    print(f"{destination}: the state of Adafactor at step {state.step} is written too")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from mtm import cli
+from mtm.interop import t5x, t5x_orbax
 from mtm.interop.safetensors import INDEX, ONE
 from mtm.programs import published, reference
 from tests.families import recorded, t5x_names
@@ -54,6 +55,31 @@ def test_t5x_to_huggingface_and_to_t5x(tmp_path: Path, capsys: pytest.CaptureFix
   assert run(tmp_path / "hf", tmp_path / "t5x", "--to=t5x", *told) == 0
   assert run(tmp_path / "t5x", tmp_path / "ours", *told) == 0
   assert "t5x, t5, 13,120 parameters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["native", "orbax"])
+def test_the_state_of_adafactor_comes_back_as_t5x_wrote_it(
+  kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  source = t5x_names.checkpoint(kind, "t5_1_1")
+  form = {"native": t5x.FORMAT, "orbax": t5x_orbax.FORMAT}[kind]
+  assert run(source, tmp_path / "ours") == 0
+  assert run(tmp_path / "ours", tmp_path / "back", f"--to={form.name}") == 0
+  assert capsys.readouterr().out.count("the state of Adafactor at step 3 is written too") == 2
+  theirs, ours = form.open(source).source, form.open(tmp_path / "back").source
+  assert ours.names() == theirs.names()
+  for name in theirs.names():
+    np.testing.assert_array_equal(ours.get(name), theirs.get(name), err_msg=name)
+    assert ours.get(name).dtype == theirs.get(name).dtype
+
+
+def test_where_there_is_no_such_state_it_is_told(
+  tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  source = recorded.directory("t5_1_1", tmp_path / "hf")
+  assert run(source, tmp_path / "t5x", "--to=t5x", "--no-compare") == 0
+  assert "no optimizer state is written: " in capsys.readouterr().out
+  assert t5x.FORMAT.open(tmp_path / "t5x").moments is None
 
 
 def test_beyond_the_tolerance_nothing_is_kept(

@@ -24,10 +24,12 @@ class Moments:
     step: how many steps were taken.
     of: path of a parameter of ours → its second moments, of each layer as a matrix with joined
       heads: one array of the matrix's shape, or two, averages along its rows and along its columns.
+    refused: why the state cannot be taken over, a clause; nothing: it can.
   """
 
   step: int
   of: Callable[[str], tuple[np.ndarray, ...]]
+  refused: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +82,11 @@ class Format(Protocol):
 
   Attributes:
     name: what `mtm convert --to` calls it.
+    optimizer: whether it holds the state of an optimizer too.
   """
 
   name: str
+  optimizer: bool
 
   def found(self, path: Path) -> bool:
     """Whether a checkpoint of this format lies there."""
@@ -105,6 +109,7 @@ class Export:
     source: the directory with the files and `layout.json` that an import kept, or None.
     vocabulary: the directory of the vocabulary, or None.
     begin_id, eos_id: what the model was trained with here, see `Foreign`; None where `source` says.
+    moments: the state of the optimizer, which can be taken over, or None.
   """
 
   build: Callable[..., Model]
@@ -114,6 +119,7 @@ class Export:
   vocabulary: Path | None = None
   begin_id: int | None = None
   eos_id: int | tuple[int, ...] | None = None
+  moments: Moments | None = None
 
 
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:

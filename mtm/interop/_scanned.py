@@ -7,8 +7,8 @@ layer has relative positions of its own, as UMT5 has them, for which it was writ
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,8 +17,11 @@ from mtm.errors import UserError
 from mtm.families._names import Row, row
 from mtm.families._published import complete
 from mtm.families.umt5 import umt5
-from mtm.interop import tree
+from mtm.interop import _slots, tree
 from mtm.interop._base import Moments
+from mtm.interop._slots import Source
+
+BUILD = umt5
 
 TOWERS = {
   "encoder": {"mixer": ("attention", "pre_attention_layer_norm")},
@@ -27,20 +30,7 @@ TOWERS = {
     "cross": ("encoder_decoder_attention", "pre_cross_attention_layer_norm"),
   },
 }
-
-
-class Source(tree.Source, Protocol):
-  """Arrays of T5X; see `mtm.interop.t5x.Indexed`."""
-
-  @property
-  def step(self) -> int:
-    """How many steps were taken."""
-
-  def shape(self, name: str) -> tuple[int, ...]:
-    """The shape of an array."""
-
-  def slot(self, name: str, kind: str) -> np.ndarray:
-    """What an Adafactor keeps of a parameter."""
+LAST = ("out/kernel", "wo/kernel")  # of these `embed` is the last axis, of others the first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,20 +114,14 @@ def rows(a: Mapping[str, Any]) -> list[Row]:
   return table if a["tied"] else [*table, head]
 
 
-def moments(
-  source: Source, table: list[Row], unscanned: Callable[[str], tuple[np.ndarray, ...]]
-) -> Moments:
-  """The state of T5X's Adafactor.
+def moments(source: Source, table: Sequence[Row]) -> Callable[[str], tuple[np.ndarray, ...]]:
+  """See `Moments.of`.
 
-  Here its rules count: a kernel's `v_row` is an average over all axes but layers and `embed`, its
-  `v_col` one over `embed`, whatever the sizes.
-
-  Args:
-    source: the arrays.
-    table: the name table.
-    unscanned: the moments of a parameter that is not scanned, by its path.
+  Here the rules of T5X's Adafactor count: a kernel's `v_row` is an average over all axes but layers
+  and `embed`, its `v_col` one over `embed`, whatever the sizes.
   """
   name_of = {path: one.theirs[0] for one in table for path in one.ours if _scanned(one)}
+  unscanned = _slots.moments(source, table)
 
   def of(path: str) -> tuple[np.ndarray, ...]:
     if path not in name_of:
@@ -148,11 +132,31 @@ def moments(
       (values,) = SecondAxis().load(source.slot(name, "v"))
       return (_joined(path, values),)
     by_embed, others = source.slot(name, "v_row"), source.slot(name, "v_col")
-    if path.endswith(("out/kernel", "wo/kernel")):  # embed comes last: [layers, embed]
+    if path.endswith(LAST):
       return np.moveaxis(others, 1, 0).reshape(layers, -1), by_embed
     return by_embed.T, others.reshape(layers, -1)
 
-  return Moments(source.step, of)
+  return of
+
+
+def slots(moments: Moments, table: Sequence[Row], params: Any) -> _slots.Named:
+  """The inverse of `moments`, see `_slots.slots`; of `params` only shapes count."""
+  shapes = {path: tuple(leaf.shape) for path, leaf in tree.flatten(params).items()}
+  for one in table:
+    (path,), (name,) = one.ours, one.theirs
+    if not _scanned(one):
+      yield from _slots.named(name, *moments.of(path))
+      continue
+    found, shape = moments.of(path), shapes[path]
+    if len(found) == 1:
+      (values,) = SecondAxis().save(found[0].reshape(shape))
+      yield from _slots.filled(name, {"v": values})
+    elif path.endswith(LAST):
+      others = found[0].reshape(shape[:-1])  # [layers, heads, head_dim] or [layers, mlp]
+      yield from _slots.filled(name, {"v_row": found[1], "v_col": np.moveaxis(others, 0, 1)})
+    else:
+      others = found[1].reshape(shape[0], *shape[2:])
+      yield from _slots.filled(name, {"v_row": found[0].T, "v_col": others})
 
 
 def _scanned(one: Row) -> bool:

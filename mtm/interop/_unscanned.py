@@ -12,42 +12,68 @@ from mtm.errors import UserError
 from mtm.families._names import FromHeads, IntoHeads, Row, row
 from mtm.families._published import complete
 from mtm.families.t5 import t5
-from mtm.interop._scanned import Source
+from mtm.interop._slots import Source, moments, slots
+
+BUILD = t5
+
+__all__ = ["BUILD", "arguments_of", "depth", "found", "moments", "rows", "sizes", "slots", "tower"]
 
 
-def arguments_of(source: Source) -> dict[str, Any]:
-  """The arguments of `t5` that shapes tell. Raises UserError where they are no unscanned T5's."""
+def found(names: Iterable[str]) -> bool:
+  """Whether these may be the arrays of an encoder-decoder: `arguments_of` tells what they lack."""
+  del names
+  return True
+
+
+def sizes(source: Source, tokens: str, side: str, attention: str) -> dict[str, Any]:
+  """The arguments that a T5 and its decoder alone share.
+
+  Args:
+    source: the arrays.
+    tokens: the name of the token table.
+    side: a tower of the model.
+    attention: the name of self-attention in it.
+
+  Raises:
+    UserError: an array is missing.
+  """
   names = source.names()
 
   def shape(name: str) -> tuple[int, ...]:
     if name not in names:
       raise UserError(
-        f"{source.where} has no {name}: mtm reads T5X checkpoints of encoder-decoders whose layers"
-        " are not scanned"
+        f"{source.where} has no {name}: mtm reads T5X checkpoints of its T5, scalable T5 and"
+        " decoder_only"
       )
     return source.shape(name)
 
-  def depth(tower: str) -> int:
-    found = (re.match(rf"target/{tower}/layers_(\d+)/", name) for name in names)
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
-
-  vocab, embed = shape("target/token_embedder/embedding")
-  heads, buckets = shape("target/encoder/relpos_bias/rel_embedding")
-  gated = "target/encoder/layers_0/mlp/wi_0/kernel" in names
-  told = {
-    "layers": depth("encoder"),
+  vocab, embed = shape(tokens)
+  heads, buckets = shape(f"target/{side}/relpos_bias/rel_embedding")
+  gated = f"target/{side}/layers_0/mlp/wi_0/kernel" in names
+  return {
+    "layers": depth(names, side),
     "embed": embed,
     "heads": heads,
-    "head_dim": shape("target/encoder/layers_0/attention/query/kernel")[1] // heads,
-    "mlp": shape(f"target/encoder/layers_0/mlp/wi{'_0' if gated else ''}/kernel")[1],
+    "head_dim": shape(f"target/{side}/layers_0/{attention}/query/kernel")[1] // heads,
+    "mlp": shape(f"target/{side}/layers_0/mlp/wi{'_0' if gated else ''}/kernel")[1],
     "vocab": vocab,
     "activation": jax.nn.gelu if gated else jax.nn.relu,
     "gated": gated,
     "tied": "target/decoder/logits_dense/kernel" not in names,
-    "decoder_layers": depth("decoder"),
     "buckets": buckets,
   }
-  return complete(t5, told)
+
+
+def depth(names: Iterable[str], side: str) -> int:
+  """How many layers a tower has."""
+  found = (re.match(rf"target/{side}/layers_(\d+)/", name) for name in names)
+  return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def arguments_of(source: Source) -> dict[str, Any]:
+  """The arguments of `t5` that shapes tell. Raises UserError where they are no unscanned T5's."""
+  told = sizes(source, "target/token_embedder/embedding", "encoder", "attention")
+  return complete(t5, {**told, "decoder_layers": depth(source.names(), "decoder")})
 
 
 def rows(a: Mapping[str, Any]) -> list[Row]:
@@ -55,8 +81,8 @@ def rows(a: Mapping[str, Any]) -> list[Row]:
   head = [row("head/logits_dense/kernel", "target/decoder/logits_dense/kernel")]
   return [
     row("tokens/embedding", "target/token_embedder/embedding"),
-    *_tower("encoder", {"mixer": ("attention", "pre_attention_layer_norm")}, a),
-    *_tower(
+    *tower("encoder", {"mixer": ("attention", "pre_attention_layer_norm")}, a),
+    *tower(
       "decoder",
       {
         "mixer": ("self_attention", "pre_self_attention_layer_norm"),
@@ -68,9 +94,10 @@ def rows(a: Mapping[str, Any]) -> list[Row]:
   ]
 
 
-def _tower(
+def tower(
   name: str, attentions: Mapping[str, tuple[str, str]], a: Mapping[str, Any]
 ) -> Iterable[Row]:
+  """The rows of a tower; `attentions`: our part → their names of it and of its norm."""
   ours, theirs = f"{name}/stack/period_0", f"target/{name}/layers_{{}}"
   into, out = IntoHeads(a["heads"], False), FromHeads(a["heads"], False)
   for part, (attention, norm) in attentions.items():

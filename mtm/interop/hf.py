@@ -49,6 +49,7 @@ class HuggingFace:
   """See `mtm.interop._base.Format`."""
 
   name: str = "hf"
+  optimizer: bool = False
 
   def found(self, path: Path) -> bool:
     """See `Format.found`."""

@@ -1,32 +1,36 @@
 """T5X's native checkpoints, version 3: a msgpack index, and a zarr directory for each large array.
 
 A leaf of the index is an array, or says where its directory lies. The parameters of its T5s are
-read and written, those of `scalable_t5` with scanned layers; T5X keeps no architecture, so sizes
-come from shapes, a gated layer is taken for T5 1.1's GELU and another for T5 1.0's ReLU.
+read and written, those of `scalable_t5` with scanned layers, and its decoder's; T5X keeps no
+architecture, so sizes come from shapes, a gated layer is taken for T5 1.1's GELU and another for
+T5 1.0's ReLU. The state of its Adafactor goes with them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from mtm.errors import UserError
 from mtm.families._names import Row
-from mtm.families.t5 import t5
-from mtm.families.umt5 import umt5
-from mtm.interop import _scanned, _unscanned, tree
+from mtm.interop import _decoder_only, _scanned, _slots, _unscanned, tree
+from mtm.interop._arrays import (
+  INDEX,
+  SMALL,
+  leaves_of,
+  read_index,
+  read_zarr,
+  write_index,
+  write_zarr,
+)
 from mtm.interop._base import Export, Foreign, Moments
 
-INDEX = "checkpoint"
 VERSION = 3
-SMALL = 1024  # arrays with fewer values stand in the index
-_ARRAY, _SCALAR = 1, 3  # flax's msgpack extension types
+LAYOUTS: tuple[Any, ...] = (_scanned, _decoder_only, _unscanned)  # the last takes what is left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,7 @@ class T5X:
   """See `mtm.interop._base.Format`."""
 
   name: str = "t5x"
+  optimizer: bool = True
 
   def found(self, path: Path) -> bool:
     """See `Format.found`."""
@@ -51,29 +56,54 @@ class T5X:
     return opened(Indexed(path, leaves_of(index["optimizer"])))
 
   def write(self, path: Path, export: Export) -> int:
-    """See `Format.write`: the parameters, at step 0 and without an optimizer's state."""
-    tables: dict[Any, Callable[[Mapping[str, Any]], list[Row]]]
-    tables = {t5: _unscanned.rows, umt5: _scanned.rows}
-    if export.build not in tables:
-      raise UserError(
-        f"T5X's format is written for t5 and umt5, and this is a {export.build.__name__}"
-      )
-    import msgpack
-
-    path.mkdir(parents=True, exist_ok=True)
-    target: dict[str, Any] = {}
-    count = 0
-    for name, values in tree.write(export.params, tables[export.build](export.arguments)):
-      *parents, last = name.split("/")[1:]
-      node = target
-      for parent in parents:
-        node = node.setdefault(parent, {})
-      node[last] = _leaf(path, name.replace("/", "."), values)
-      count += values.size
-    state = {"step": np.zeros((), np.int32), "param_states": {}}
-    index = {"version": VERSION, "optimizer": {"state": state, "target": target}}
-    (path / INDEX).write_bytes(msgpack.packb(index, default=_pack, strict_types=True))
+    """See `Format.write`: without the optimizer's state at step 0."""
+    optimizer, count = written(path, export)
+    write_index(path, {"version": VERSION, "optimizer": optimizer})
     return count
+
+
+def written(
+  path: Path, export: Export, told: Callable[[str, Any], Any] = lambda name, spec: spec
+) -> tuple[dict[str, Any], int]:
+  """Writes what is large into the directory `path`.
+
+  Args:
+    path: made where it does not exist.
+    export: what to write.
+    told: what the index has for an array that lies in the directory `name`, of its spec.
+
+  Returns:
+    the index, `{"state": ..., "target": ...}`, and how many values the parameters have.
+
+  Raises:
+    UserError: the format cannot hold the model, or the disk the arrays.
+  """
+  kinds = {kind.BUILD: kind for kind in LAYOUTS}
+  if export.build not in kinds:
+    *names, last = sorted(build.__name__ for build in kinds)
+    raise UserError(
+      f"T5X's format is written for {', '.join(names)} and {last}, and this is a"
+      f" {export.build.__name__}"
+    )
+  kind = kinds[export.build]
+  table: list[Row] = kind.rows(export.arguments)
+  path.mkdir(parents=True, exist_ok=True)
+  moments, count = export.moments, 0
+  index: dict[str, Any] = {"state": {"param_states": {}}, "target": {}}
+
+  def leaf(name: str, values: np.ndarray) -> None:
+    dotted = name.replace("/", ".")
+    large = values.size >= SMALL
+    tree.put(index, name, told(dotted, write_zarr(path, dotted, values)) if large else values)
+
+  for name, values in tree.write(export.params, table):
+    leaf(name, values)
+    count += values.size
+  leaf("state/step", np.asarray(moments.step if moments else 0, np.int32))
+  if moments is not None:
+    for name, values in kind.slots(moments, table, export.params):
+      leaf(name, values)
+  return index, count
 
 
 class Indexed:
@@ -103,21 +133,28 @@ class Indexed:
       return np.asarray(leaf)
     return read_zarr(self.directory, leaf, whole=name.startswith("target/"))
 
+  def parameters(self) -> list[str]:
+    """The names of parameters."""
+    return sorted(name for name in self._leaves if name.startswith("target/"))
+
   def slot(self, name: str, kind: str) -> np.ndarray:
     """What an Adafactor keeps of a parameter, `v_row`, `v_col` or `v`; one value where it does not.
 
     Raises:
-      UserError: the state is another optimizer's, or has momentum.
+      UserError: an array of the state is missing or damaged.
     """
-    full = name.replace("target", "state/param_states", 1)
-    for needed in ("m", kind):
-      if f"{full}/{needed}" not in self._leaves:
-        raise UserError(
-          f"{self.where} has no {full}/{needed}: it holds no state of T5X's Adafactor"
-        )
-    if np.prod(self.shape(f"{full}/m")) > 1:
-      raise UserError(f"{self.where} was trained with momentum, which cannot be taken over")
-    return self.get(f"{full}/{kind}")
+    if refused := self.refused(name):
+      raise UserError(f"{self.where}: {refused}")
+    return self.get(f"{_slots.of(name)}/{kind}")
+
+  def refused(self, name: str) -> str:
+    """Why the state of a parameter is not that of an Adafactor without momentum, a clause."""
+    full = _slots.of(name)
+    for kind in _slots.KINDS:
+      if f"{full}/{kind}" not in self._leaves:
+        return f"it has no {full}/{kind} and so no state of T5X's Adafactor"
+    momentum = np.prod(self.shape(f"{full}/m")) > 1
+    return "it was trained with momentum, which cannot be taken over" if momentum else ""
 
   def shape(self, name: str) -> tuple[int, ...]:
     """The shape of an array, without reading it."""
@@ -127,148 +164,21 @@ class Indexed:
 
 def opened(source: Indexed) -> Foreign:
   """The checkpoint of a T5 whose arrays are these."""
-  trained = any(name.startswith("state/param_states/") for name in source.names())
-  scanned = _scanned.found(source.names())
-  build, kind = (umt5, _scanned) if scanned else (t5, _unscanned)
+  names = source.names()
+  trained = any(name.startswith("state/param_states/") for name in names)
+  kind = next(one for one in LAYOUTS if one.found(names))
   arguments = kind.arguments_of(source)
   table = kind.rows(arguments)
-
-  def told() -> Moments:
-    plain = moments(source, table)
-    return _scanned.moments(source, table, plain.of) if scanned else plain
-
   return Foreign(
-    source.where, build, arguments, source, table, (r"state/.*",), begin_id=0, eos_id=1,
-    moments=told if trained else None,
+    source.where, kind.BUILD, arguments, source, table, (r"state/.*",), begin_id=0, eos_id=1,
+    moments=(lambda: _moments(source, kind, table)) if trained else None,
   )  # fmt: skip
 
 
-def moments(source: Indexed, table: list[Row]) -> Moments:
-  """The state of T5X's Adafactor.
-
-  Whatever its rules say of the axes' names, matrices are factored by size: `v_row` lies along the
-  smaller side, or along the rows where both are equal, and `v_col` along the other.
-
-  Raises:
-    UserError: the checkpoint holds another optimizer's state, or momentum.
-  """
-  row_of = {path: one for one in table for path in one.ours}
-
-  def of(path: str) -> tuple[np.ndarray, ...]:
-    one = row_of[path]
-    names = [one.theirs[0]]
-    if one.layered:
-      numbered = (one.names(n)[0] for n in itertools.count())
-      names = list(itertools.takewhile(source.names().__contains__, numbered))
-    factored = source.slot(names[0], "v").size == 1 < source.slot(names[0], "v_row").size
-    kinds = ("v_row", "v_col") if factored else ("v",)
-    if factored and source.shape(names[0])[0] > source.shape(names[0])[1]:
-      kinds = kinds[::-1]  # the rows' side is the larger
-    found = ([source.slot(name, kind) for name in names] for kind in kinds)
-    return tuple(np.stack(parts) if one.layered else parts[0] for parts in found)
-
-  return Moments(source.step, of)
-
-
-def read_index(path: Path) -> Any:
-  """What the msgpack file of a checkpoint holds. Raises UserError where it is damaged."""
-  import msgpack
-
-  try:
-    return msgpack.unpackb((path / INDEX).read_bytes(), ext_hook=_unpack)
-  except (ValueError, TypeError, OSError, msgpack.UnpackException) as error:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    raise UserError(f"{path / INDEX} is damaged or not T5X's ({reason}): copy it again") from error
-
-
-def read_zarr(directory: Path, spec: Mapping[str, Any], whole: bool) -> np.ndarray:
-  """The array of a zarr directory that the index names.
-
-  Args:
-    directory: where the index lies.
-    spec: the index's.
-    whole: whether a chunk that is not there is an error. T5X writes none for zeros, of which an
-      optimizer's state may consist and a parameter does not.
-
-  Raises:
-    UserError: it is missing or damaged.
-  """
-  import tensorstore
-
-  where = directory / spec["kvstore"]["path"]
-  store = {"driver": "file", "path": str(where)}
-  told = {"driver": spec["driver"], "kvstore": store, "fill_missing_data_reads": not whole}
-  try:
-    opened = tensorstore.open(told).result()
-    return opened.read().result()
-  except ValueError as error:
-    reason = " ".join(str(error).split())[:160]
-    raise UserError(f"{where} is missing or damaged ({reason}): copy it again") from error
-
-
-def _leaf(directory: Path, name: str, values: np.ndarray) -> Any:
-  """What the index holds for an array, which is written beside it unless it is small."""
-  import tensorstore
-
-  if values.size < SMALL:
-    return values
-  spec = {
-    "driver": "zarr",
-    "dtype": values.dtype.name,
-    "kvstore": {"driver": "file", "path": f"{name}/"},
-    "metadata": {
-      "chunks": list(values.shape), "compressor": {"id": "gzip", "level": 1},
-      "shape": list(values.shape),
-    },
-  }  # fmt: skip
-  store = {"driver": "file", "path": str(directory / name)}
-  told = {**spec, "kvstore": store, "store_data_equal_to_fill_value": True}
-  made = tensorstore.open(told, create=True, delete_existing=True)
-  try:
-    written = made.result().write(values)
-    try:
-      written.result()
-    finally:  # an interruption lets it end first, so that what it writes can be removed
-      written.result()
-  except ValueError as error:
-    reason = " ".join(str(error).split())
-    full = "No space left" in reason
-    raise UserError(
-      f"cannot write {directory}: {'the disk is full' if full else reason[:160]}"
-    ) from error
-  return spec
-
-
-def leaves_of(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Path → array or tensorstore spec."""
-  found: dict[str, Any] = {}
-  for name, value in node.items():
-    if isinstance(value, Mapping) and "driver" not in value:
-      found |= leaves_of(value, f"{prefix}{name}/")
-    else:
-      found[f"{prefix}{name}"] = value
-  return found
-
-
-def _unpack(kind: int, data: bytes) -> Any:
-  """flax's arrays and scalars: shape, dtype and bytes, packed once more."""
-  import msgpack
-
-  if kind not in (_ARRAY, _SCALAR):
-    raise ValueError(f"unknown msgpack extension {kind}")
-  shape, name, raw = msgpack.unpackb(data, raw=False)
-  name = name.decode() if isinstance(name, bytes) else name
-  dtype = getattr(ml_dtypes, name, None) or np.dtype(name)
-  return np.frombuffer(raw, dtype).reshape(shape)
-
-
-def _pack(value: Any) -> Any:
-  import msgpack
-
-  array = np.ascontiguousarray(value)
-  return msgpack.ExtType(
-    _ARRAY, msgpack.packb((list(np.shape(value)), array.dtype.name, array.tobytes()))
-  )
+def _moments(source: Indexed, kind: Any, table: list[Row]) -> Moments:
+  """The state of T5X's Adafactor, see `Moments.refused` for another's."""
+  refused = next(filter(None, (source.refused(name) for name in source.parameters())), "")
+  return Moments(source.step, kind.moments(source, table), refused)
 
 
 FORMAT = T5X()

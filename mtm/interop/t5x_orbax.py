@@ -1,6 +1,6 @@
 """What T5X writes through orbax: `state/` with a msgpack index and zarr directories.
 
-They are read; T5X reads its native format too, so that is what `mtm convert` writes for it.
+The index names the directory of an array that is not in it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mtm.errors import UserError
+from mtm.interop._arrays import INDEX, leaves_of, read_index, write_index
 from mtm.interop._base import Export, Foreign
-from mtm.interop.t5x import INDEX, Indexed, leaves_of, opened, read_index
+from mtm.interop.t5x import Indexed, opened, written
 
 STATE = "state"
 ELSEWHERE = "PLACEHOLDER://"  # an array in a directory of this name
@@ -24,6 +25,7 @@ class T5XOrbax:
   """See `mtm.interop._base.Format`."""
 
   name: str = "t5x_orbax"
+  optimizer: bool = True
 
   def found(self, path: Path) -> bool:
     """See `Format.found`."""
@@ -39,9 +41,11 @@ class T5XOrbax:
     return opened(Indexed(folder, leaves))
 
   def write(self, path: Path, export: Export) -> int:
-    """Raises UserError: see the module."""
-    del path, export
-    raise UserError("mtm writes T5X checkpoints with --to t5x, which T5X reads as well")
+    """See `Format.write`: without the optimizer's state at step 0."""
+    folder = path / STATE
+    index, count = written(folder, export, lambda name, spec: f"{ELSEWHERE}{name}")
+    write_index(folder, index)
+    return count
 
 
 def _spec(folder: Path, leaf: Any) -> Any:

@@ -16,6 +16,7 @@ from mtm.families._names import Row
 from mtm.interop import Foreign, Moments, hf, tree
 from mtm.interop._base import shapes
 from mtm.programs import published
+from mtm.programs.moments import beside
 from mtm.training import checkpoint
 from mtm.training.state import TrainState
 from mtm.training.trainer import Trainer
@@ -28,8 +29,8 @@ def state(
 ) -> tuple[TrainState, dict[str, Any]]:
   """The state to begin from, and the record of what came before.
 
-  A checkpoint of ours gives optimizer state and step too, and so does one of T5X's where the
-  optimizer is Adafactor. Any other gives parameters, to a new optimizer at step 0.
+  A checkpoint of ours gives optimizer state and step too, and so does one of T5X's, converted or
+  not, where the optimizer is Adafactor. Any other gives parameters, to a new optimizer at step 0.
 
   With `fallback_to_scratch` the checkpoint may be of another model: parameters that it does not
   have, or has in another shape, begin afresh where they match, and what it has and this model has
@@ -55,18 +56,23 @@ def state(
       restored, record = checkpoint.restore(path, trainer.abstract)
       return restored, {"tokens": record["tokens"], "first_step": int(restored.step)}
     params = checkpoint.restore_params(path, trainer.abstract.params)
-    return _begun(trainer, params, None)
+    return _begun(trainer, params, beside(checkpoint.find(path)), path)
   _refuse_another(opened, trainer)
   params = opened.read(trainer.model, trainer.plan)
-  foreign = opened.foreign
-  moments = foreign.moments() if foreign is not None and foreign.moments is not None else None
-  return _begun(trainer, params, moments)
+  return _begun(trainer, params, opened.moments(), path)
 
 
-def _begun(trainer: Trainer, params: Any, moments: Moments | None) -> tuple[TrainState, Any]:
+def _begun(
+  trainer: Trainer, params: Any, moments: Moments | None, where: str
+) -> tuple[TrainState, Any]:
   fresh = trainer.create()
   step, optimizer = 0, fresh.opt_state
   if moments is not None and _is_adafactor(optimizer):
+    if moments.refused:
+      raise UserError(
+        f"the optimizer's state in {where} is of no use to Adafactor: {moments.refused}; `mtm"
+        " convert` it, which leaves that state out, to begin with its parameters only"
+      )
     step, optimizer = moments.step, with_moments(optimizer, moments)
   begun = TrainState(_like(fresh.step, step), params, optimizer, fresh.rng, fresh.extra)
   return begun, {"tokens": 0.0, "first_step": step}

@@ -19,10 +19,10 @@ import numpy as np
 from mtm import __version__, config, interop
 from mtm.errors import UserError
 from mtm.families._published import complete
-from mtm.interop import hf
+from mtm.interop import hf, tree
 from mtm.interop._base import shapes
-from mtm.interop.tree import Empty, Place, put
-from mtm.programs import loading
+from mtm.interop.tree import Empty, Place
+from mtm.programs import loading, moments
 from mtm.programs.loading import VOCABULARY
 from mtm.programs.special import Special
 from mtm.sharding.mesh import Mesh
@@ -49,6 +49,7 @@ class Opened:
     source: the directory with what must travel along, or None.
     vocabulary: makes the vocabulary; None where there is none.
     foreign: the original, where it is another library's.
+    moments: reads the state of its optimizer, None: it has none.
   """
 
   where: Path
@@ -60,6 +61,7 @@ class Opened:
   source: Path | None = None
   vocabulary: Callable[[], Any] | None = None
   foreign: interop.Foreign | None = None
+  moments: Callable[[], interop.Moments | None] = lambda: None
 
   @property
   def framed(self) -> bool:
@@ -99,15 +101,16 @@ def open_checkpoint(path: str | Path) -> Opened:
 
   def fill(model: Model, place: Place, empty: Empty) -> Params:
     del empty
-    tree: dict[str, Any] = {}
+    filled: dict[str, Any] = {}
     for path, values in checkpoint.parameters(step, shapes(model)):
-      put(tree, path, place(path, values))
-    return tree
+      tree.put(filled, path, place(path, values))
+    return filled
 
   return Opened(
     where, OURS, build, complete(build, arguments), fill, _special(step),
     home / SOURCE if (home / SOURCE).is_dir() else None,
     (lambda: loading.vocabulary(step)) if vocabulary.is_dir() else None,
+    moments=lambda: moments.beside(step),
   )  # fmt: skip
 
 
@@ -132,7 +135,7 @@ def _foreign(where: Path, name: str, foreign: interop.Foreign) -> Opened:
   has = bool(foreign.files.keys() - {"config.json", "generation_config.json"})
   return Opened(
     where, name, foreign.build, foreign.arguments, foreign.params, Special.of(foreign), None,
-    vocabulary if has else None, foreign,
+    vocabulary if has else None, foreign, foreign.moments or (lambda: None),
   )  # fmt: skip
 
 
@@ -271,22 +274,29 @@ def write(
 
 
 def _write_into(opened: Opened, params: Params, target: str, folder: Path, kept: Path) -> int:
-  source = opened.source
+  source, state = opened.source, opened.moments()
+  state = None if state is None or state.refused else state
   if opened.foreign is not None:
     source = kept
     _keep(opened, source)
   if target == OURS:
-    return _write_ours(opened, params, folder, source)
+    return _write_ours(opened, params, folder, source, state)
   home = opened.where if opened.format == OURS else None
   vocabulary = home / VOCABULARY if home is not None and (home / VOCABULARY).is_dir() else None
   export = interop.Export(
     opened.build, opened.arguments, params, source, vocabulary, opened.special.begin_id,
-    opened.special.eos_id,
+    opened.special.eos_id, state,
   )  # fmt: skip
   return interop.formats()[target].write(folder, export)
 
 
-def _write_ours(opened: Opened, params: Params, folder: Path, source: Path | None) -> int:
+def _write_ours(
+  opened: Opened,
+  params: Params,
+  folder: Path,
+  source: Path | None,
+  state: interop.Moments | None,
+) -> int:
   (folder / "model.gin").write_text(config.call("MODEL", opened.build, opened.arguments))
   checkpoint.save_params(
     folder, params, {"converted_from": str(opened.where), "mtm": __version__, "tokens": 0.0}
@@ -295,6 +305,8 @@ def _write_ours(opened: Opened, params: Params, folder: Path, source: Path | Non
     shutil.copytree(source, folder / SOURCE)
   if opened.vocabulary is not None:
     opened.vocabulary().save(folder / VOCABULARY)
+  if state is not None:
+    moments.keep(state, list(tree.flatten(params)), folder)
   return sum(x.size for x in jax.tree.leaves(params))
 
 

@@ -262,6 +262,21 @@ def parameters(
     yield name, pieces.Stored(where / "params", name.replace("/", "."), told)
 
 
+def training_state(path: str | Path) -> dict[str, pieces.Stored]:
+  """Step, optimizer state and all else but parameters, `a.b.0.c` → an array that is not yet read.
+
+  Raises:
+    UserError: no checkpoint, or a damaged one; also later, when the values are read.
+  """
+  where = find(path)
+  leaves = jax.tree_util.tree_flatten_with_path(_saved_shapes(where, "training"))[0]
+  names = [
+    ".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in keys) for keys, _ in leaves
+  ]
+  told = functools.partial(_told, where)
+  return {name: pieces.Stored(where / "training", name, told) for name in names}
+
+
 def record(path: str | Path) -> dict[str, Any]:
   """The record of a checkpoint: config text, ledger, versions.
 

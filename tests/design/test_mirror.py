@@ -16,6 +16,8 @@ ELSEWHERE = {
   "mtm.parts.patterns.*": "tests/parts/patterns/test_patterns.py",
   "mtm.parts.positions.*": "tests/parts/positions/test_positions.py",
   "mtm.families.*": "tests/families/test_recorded.py",
+  "mtm.interop._arrays": "tests/interop/test_t5x.py",
+  "mtm.interop._slots": "tests/interop/test_t5x.py",
   "mtm.interop._unscanned": "tests/interop/test_t5x.py",
   "mtm.programs.published": "tests/test_convert.py",
   "mtm.objectives.*": "tests/contracts/test_objectives.py",

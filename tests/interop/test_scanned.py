@@ -74,14 +74,16 @@ def test_the_next_step_is_the_one_that_t5x_took(arrays: dict[str, np.ndarray]) -
 def test_it_goes_to_each_format_and_back(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
   foreign = opened(arrays)
   ours = params(foreign)
+  assert foreign.moments is not None
   for format in (t5x.FORMAT, hf.FORMAT):
     home = tmp_path / format.name
-    format.write(home, Export(foreign.build, foreign.arguments, ours))
+    format.write(home, Export(foreign.build, foreign.arguments, ours, moments=foreign.moments()))
     again = format.open(home)
     assert again.build is umt5 and again.arguments == foreign.arguments
     jax.tree.map(np.testing.assert_array_equal, params(again), ours)
   source = t5x.FORMAT.open(tmp_path / "t5x").source
-  for name in source.names() - {"state/step"}:
+  assert source.names() == {k for k in arrays if k.startswith(("target/", "state/"))}
+  for name in source.names():
     np.testing.assert_array_equal(source.get(name), arrays[name], err_msg=name)
 
 

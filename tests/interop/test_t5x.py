@@ -52,11 +52,30 @@ def test_what_we_write_reads_back_equal(name: str, tmp_path: Path, monkeypatch: 
   monkeypatch.setattr(t5x, "SMALL", 100)  # some arrays in the index, some beside it
   foreign = t5x.FORMAT.open(t5x_names.checkpoint("native", name))
   ours = params(foreign)
-  t5x.FORMAT.write(tmp_path / "back", Export(foreign.build, foreign.arguments, ours))
+  assert foreign.moments is not None
+  export = Export(foreign.build, foreign.arguments, ours, moments=foreign.moments())
+  t5x.FORMAT.write(tmp_path / "back", export)
   assert t5x.FORMAT.found(tmp_path / "back")
   again = t5x.FORMAT.open(tmp_path / "back")
   assert again.arguments == foreign.arguments
   jax.tree.map(np.testing.assert_array_equal, params(again), ours)
+  assert again.source.names() == foreign.source.names()
+  for key in foreign.source.names():  # the optimizer's state and its step too
+    np.testing.assert_array_equal(again.source.get(key), foreign.source.get(key), err_msg=key)
+
+
+def test_another_optimizer_is_refused_by_name() -> None:
+  arrays = t5x_names.load("factored") | {
+    k.replace("param/", "target/"): x for k, x in t5x_names.load("t5_1_1").items()
+  }
+  leaves = {k: x for k, x in arrays.items() if k.startswith(("target/", "state/"))}
+  slots = "state/param_states/decoder/decoder_norm/scale"
+  for wrong, told in (
+    ({k: x for k, x in leaves.items() if k != f"{slots}/v_row"}, f"it has no {slots}/v_row"),
+    (leaves | {f"{slots}/m": np.ones(16, np.float32)}, "it was trained with momentum"),
+  ):
+    foreign = t5x.opened(t5x.Indexed(Path("recorded"), wrong))
+    assert foreign.moments is not None and told in foreign.moments().refused
 
 
 def test_what_is_damaged_is_told(tmp_path: Path) -> None:
@@ -72,5 +91,5 @@ def test_what_is_damaged_is_told(tmp_path: Path) -> None:
 
 
 def test_another_family_is_refused(tmp_path: Path) -> None:
-  with pytest.raises(UserError, match="is written for t5 and umt5, and this is a gpt2"):
+  with pytest.raises(UserError, match="is written for t5, t5_decoder and umt5, and this is"):
     t5x.FORMAT.write(tmp_path, Export(gpt2, {}, {}))

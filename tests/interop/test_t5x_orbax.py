@@ -36,6 +36,14 @@ def test_a_missing_array_is_told(tmp_path: Path) -> None:
     t5x_orbax.FORMAT.open(tmp_path / "damaged")
 
 
-def test_it_is_read_only(tmp_path: Path) -> None:
-  with pytest.raises(UserError, match="--to t5x"):
-    t5x_orbax.FORMAT.write(tmp_path, Export(None, {}, {}))
+def test_what_we_write_is_what_t5x_wrote(tmp_path: Path) -> None:
+  source = t5x_names.checkpoint("orbax", "t5_1_1")
+  theirs = t5x_orbax.FORMAT.open(source)
+  params = theirs.params(theirs.model(), lambda path, values: values)
+  assert theirs.moments is not None
+  export = Export(theirs.build, theirs.arguments, params, moments=theirs.moments())
+  t5x_orbax.FORMAT.write(tmp_path / "ours", export)
+  ours = t5x_orbax.FORMAT.open(tmp_path / "ours")
+  assert ours.source.names() == theirs.source.names()
+  for name in theirs.source.names():
+    np.testing.assert_array_equal(ours.source.get(name), theirs.source.get(name), err_msg=name)

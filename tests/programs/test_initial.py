@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mtm.errors import UserError
 from mtm.families.classifier import bert_classifier
 from mtm.families.t5 import t5
 from mtm.interop import hf, t5x, tree
+from mtm.interop._arrays import read_index, write_index
 from mtm.interop.safetensors import ONE
 from mtm.objectives.classification import Classification
 from mtm.objectives.seq2seq import Seq2Seq
@@ -66,17 +68,30 @@ def test_another_optimizer_begins_anew_with_the_parameters(case: Any) -> None:
   jax.tree.map(np.testing.assert_array_equal, state.params, t5x_names.tree(arrays, "param"))
 
 
-def test_a_converted_checkpoint_gives_parameters_to_a_new_optimizer(
-  case: Any, tmp_path: Path
-) -> None:
+def test_a_converted_checkpoint_takes_the_next_step_too(case: Any, tmp_path: Path) -> None:
   name, arrays, batch = case
   run = trainer(batch, adafactor(1e-2), name == "t5_tied")
   opened = published.open_checkpoint(t5x_names.checkpoint("native", name))
-  params = opened.read(run.model, run.plan)
-  published.write(opened, params, "mtm", tmp_path / "ours")
-  state, _ = initial.state(run, str(tmp_path / "ours"))
-  assert int(state.step) == 0
-  jax.tree.map(np.testing.assert_array_equal, state.params, t5x_names.tree(arrays, "param"))
+  published.write(opened, opened.read(run.model, run.plan), "mtm", tmp_path / "ours")
+  ours, theirs = (initial.state(run, str(path))[0] for path in (tmp_path / "ours", opened.where))
+  assert int(ours.step) == 3
+  for field in ("params", "opt_state"):
+    jax.tree.map(np.testing.assert_array_equal, getattr(ours, field), getattr(theirs, field))
+
+
+def test_an_optimizer_state_of_no_use_is_told(tmp_path: Path) -> None:
+  folder = tmp_path / "t5x"
+  shutil.copytree(t5x_names.checkpoint("native", "t5_1_1"), folder)
+  index = read_index(folder)
+  scale = index["optimizer"]["state"]["param_states"]["decoder"]["decoder_norm"]["scale"]
+  scale["m"] = np.ones(16, np.float32)
+  write_index(folder, index)
+  arrays = t5x_names.load("t5_1_1")
+  batch = {k.removeprefix("in/"): x for k, x in arrays.items() if k.startswith("in/")}
+  with pytest.raises(
+    UserError, match="t5x is of no use to Adafactor: .* with momentum"
+  ):
+    initial.state(trainer(batch, adafactor(1e-2), False), str(folder))
 
 
 def test_another_model_is_refused(case: Any) -> None:
