@@ -24,6 +24,7 @@ from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
 from mtm.training import checkpoint, flops, loop
 from mtm.training.actions import Evaluate, Log, Save
+from mtm.training.collapse import Collapse, Watch
 from mtm.training.metrics import MetricsWriter
 from mtm.training.precision import LossScale, NoScale
 from mtm.training.state import TrainState
@@ -54,6 +55,7 @@ def train(
   hardware_rng: bool = False,
   extras: Sequence[loop.Action] = (),
   held_out_text: Callable[[], bytes] | None = None,
+  collapse: Collapse = Collapse(),  # noqa: B008 (frozen)
 ) -> None:
   """Trains until `total_steps`, and goes on where an interrupted run of `model_dir` ended.
 
@@ -73,6 +75,7 @@ def train(
     hardware_rng: see `setup.start`.
     extras: further actions, such as `sampling.Sample`.
     held_out_text: gives the bytes of the held-out split, to compare the model with compressors.
+    collapse: when to raise the alarm over experts that nobody wants, or that all want.
 
   Raises:
     UserError: anything that the user can mend.
@@ -111,6 +114,7 @@ def train(
     run.observers.append(
       Log(run, writer, progress.update if first else _silent, log_period, *_flops(trainer))
     )
+    run.observers.append(Watch(collapse, run.note, home if first else None))
     actions: list[loop.Action] = []
     if eval_data is not None:
       eval_data = eval_data.beginning(special.begin_id or 0)

@@ -25,7 +25,7 @@ class Output(NamedTuple):
     hidden: `[batch, length, embed]`, the last normalised hidden states, in the compute dtype.
     cache: the cache after these tokens, or None when none was given.
     losses: auxiliary losses by name, float32 scalars, already weighted, a mean over tokens.
-    metrics: auxiliary metrics by name, float32.
+    metrics: auxiliary metrics by name, float32, scalars or with an axis `layers` and maybe more.
     encoded: `[batch, source length, embed]`, the encoder's last hidden states beside a decoder;
       None where the model has no encoder beside its decoder, or the cache remembers them.
   """
@@ -46,7 +46,7 @@ class Sums:
   Attributes:
     loss: the summed loss, a float32 scalar; its gradient is the summed gradient.
     weight: what to divide `loss` by, a float32 scalar (the count of weighted target tokens).
-    metrics: name → (numerator, denominator), float32 scalars.
+    metrics: name → (numerator, denominator), float32; denominators are scalars, and most numerators.
   """
 
   loss: Array

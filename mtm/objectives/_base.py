@@ -85,5 +85,6 @@ def token_sums(
     "accuracy": (jnp.sum(right), count),
     "z_loss": (jnp.sum(regulariser * weights), count),
   }
-  metrics |= {name: (value * count, count) for name, value in output.losses.items()}
+  told = {**output.losses, **output.metrics}
+  metrics |= {name: (value * count, count) for name, value in told.items()}
   return Sums(loss, count, jax.lax.stop_gradient(metrics))

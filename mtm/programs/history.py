@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 import mtm
-from mtm.report import card, plots
+from mtm.report import card, experts, plots
 from mtm.training import metrics
 from mtm.training.actions import due
 from mtm.training.loop import Clock, Run
@@ -51,7 +51,9 @@ class History:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """An action: redraws `plots/loss.png` and rewrites `card.md` when a checkpoint is due.
+  """An action: redraws `plots/` and rewrites `card.md` when a checkpoint is due.
+
+  There are `loss.png` and, of a model with experts, `experts.png`.
 
   Attributes:
     history: what earlier processes did.
@@ -72,6 +74,7 @@ class Report:
     rows = metrics.read(run.model_dir)
     if rows:
       plots.loss_curve(rows, run.model_dir / "plots" / "loss.png")
+      experts.load_map(rows, run.model_dir / "plots" / "experts.png")
     card.Card(
       name=run.model_dir.absolute().name,
       model=run.trainer.model.architecture,

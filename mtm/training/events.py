@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -105,7 +105,8 @@ class _Child:
 def follow(path: Path, offset: int, wait: Callable[[float], bool]) -> None:
   """Writes an event for every number in every whole line after byte `offset`.
 
-  A tag is `split/name`. NaN and the infinities become themselves.
+  A tag is `split/name`, and `split/name/2` for the third number of a list, such as a figure of the
+  third layer; tables are left to `metrics.jsonl`. NaN and the infinities become themselves.
 
   Args:
     path: the JSONL file; events go into its directory.
@@ -137,8 +138,18 @@ def _forward(path: Path, offset: int, writer: Any) -> int:
   for line in data[:whole].splitlines():
     row = json.loads(line)
     step, split = row.pop("step"), row.pop("split")
-    writer.write_scalars(step, {f"{split}/{name}": float(value) for name, value in row.items()})
+    writer.write_scalars(step, dict(_scalars(split, row)))
   return offset + whole
+
+
+def _scalars(split: str, row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+  for name, value in row.items():
+    if not isinstance(value, list):
+      yield f"{split}/{name}", float(value)
+      continue
+    for place, one in enumerate(value):
+      if not isinstance(one, list):
+        yield f"{split}/{name}/{place}", float(one)
 
 
 def _available(module: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import jax
 
+from mtm.training.metrics import plain
 from mtm.training.state import TrainState
 from mtm.training.trainer import Trainer
 from mtm.types import Batches
@@ -93,7 +94,7 @@ class Run:
   state: TrainState
   step: int
   total: int
-  metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   clock: Clock = dataclasses.field(default_factory=Clock)
   tokens_before: float = 0.0
   stop: str | None = None
@@ -182,7 +183,7 @@ def _reader(run: Run, step: int, sums: Any) -> Callable[[], None]:
   def read() -> None:
     host = jax.device_get(sums)
     pairs = {"loss": (host.loss, host.weight), **host.metrics}
-    means = {name: float(n) / (float(d) or 1.0) for name, (n, d) in pairs.items()}
+    means = {name: plain(n / (float(d) or 1.0)) for name, (n, d) in pairs.items()}
     run.metrics = {"step": step, **means}
     run.clock.tokens += float(host.weight)
     run.clock.read += 1

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from mtm.errors import UserError
 from mtm.training import events
 
@@ -58,11 +60,12 @@ class MetricsWriter:
     Args:
       step: training steps taken.
       split: `"train"`, or the name of what was evaluated.
-      values: name → number, or an array of one number. Integers stay integers.
+      values: name → number, or an array of numbers, which becomes nested lists (one number alone
+        stays a number). Integers stay integers.
 
     Raises:
       UserError: the disk is full; the file then still ends with a whole line.
-      ValueError: a value is not one number, or is named `step` or `split`.
+      ValueError: a value is no number or array of numbers, or is named `step` or `split`.
     """
     line = _line(step, split, values)
     before = os.fstat(self._file).st_size
@@ -134,6 +137,11 @@ def read(model_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   return [row for _, row in _rows(Path(model_dir) / FILE)]
 
 
+def plain(value: Any) -> Any:
+  """One number as a float, an array of several as it is."""
+  return value if np.ndim(value) and np.size(value) != 1 else float(np.reshape(value, ()))
+
+
 def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
   try:
     data = path.read_bytes()
@@ -153,6 +161,8 @@ def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 
 def _number(name: str, value: Any) -> Any:
+  if isinstance(value, list):
+    return [_number(name, one) for one in value]
   if name != "split" and isinstance(value, str):
     return float(value)
   return value
@@ -167,9 +177,14 @@ def _line(step: int, split: str, values: Mapping[str, Any]) -> bytes:
   return json.dumps(row, allow_nan=False, ensure_ascii=False).encode() + b"\n"
 
 
-def _plain(name: str, value: Any) -> int | float | str:
+def _plain(name: str, value: Any) -> Any:
   if isinstance(value, numbers.Integral):
     return int(value)
+  if isinstance(value, list):
+    return [_plain(name, one) for one in value]
+  if np.ndim(value) and np.size(value) != 1:
+    # Float32 has no more digits than these, and the file would have twice the size.
+    return _plain(name, np.vectorize(lambda x: float(f"{x:.7g}"))(np.asarray(value)).tolist())
   try:
     number = float(value)
   except (TypeError, ValueError):

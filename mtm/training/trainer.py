@@ -16,6 +16,7 @@ from mtm.errors import UserError
 from mtm.sharding.plan import Plan
 from mtm.training import state as states
 from mtm.training import step as steps
+from mtm.training.metrics import plain
 from mtm.training.precision import NoScale
 from mtm.training.state import TrainState
 from mtm.types import Batch, Model, Objective, Params, Sums
@@ -39,8 +40,8 @@ class Evaluator:
     """The jitted `(params, batch) → sums`."""
     return self.plan.jit(steps.eval_step(self.model.apply, self.objective))
 
-  def evaluate(self, params: Params, batches: Iterable[Batch]) -> dict[str, float]:
-    """Means over a finite stream of batches.
+  def evaluate(self, params: Params, batches: Iterable[Batch]) -> dict[str, Any]:
+    """Means over a finite stream of batches: numbers, and arrays of what has an axis `layers`.
 
     Raises:
       UserError: there was no batch.
@@ -51,7 +52,7 @@ class Evaluator:
       total = sums if total is None else total + sums
     if total is None:
       raise UserError("the evaluation split gave no batch: it is empty, or shorter than a batch")
-    return {name: float(value) for name, value in jax.device_get(total.means()).items()}
+    return {name: plain(value) for name, value in jax.device_get(total.means()).items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Trainer:
     """Evaluates the same model on the same objective and devices."""
     return Evaluator(self.model, self.objective, self.plan)
 
-  def evaluate(self, params: Params, batches: Iterable[Batch]) -> dict[str, float]:
+  def evaluate(self, params: Params, batches: Iterable[Batch]) -> dict[str, Any]:
     """See `Evaluator.evaluate`."""
     return self.evaluator.evaluate(params, batches)
 

@@ -36,3 +36,12 @@ def test_auxiliary_losses_count_once_a_token() -> None:
   plain, with_aux = sums([1.0, 1.0, 0.0]), sums([1.0, 1.0, 0.0], balance=0.25)
   assert with_aux.loss - plain.loss == pytest.approx(0.5, rel=1e-5)
   assert with_aux.means()["balance"] == pytest.approx(0.25)
+
+
+def test_figures_of_layers_are_weighted_by_target_tokens() -> None:
+  def of(value: float, weights: list[float]):
+    output = Output(LOGITS, LOGITS, metrics={"load": jnp.full((2, 3), value)})
+    return token_sums(output, TARGETS, jnp.array([weights]), 0.0, 0.0)
+
+  means = (of(1.0, [1.0, 1.0, 1.0]) + of(4.0, [1.0, 0.0, 0.0])).means()
+  np.testing.assert_allclose(means["load"], np.full((2, 3), 1.75))

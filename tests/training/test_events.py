@@ -71,6 +71,15 @@ def test_every_number_becomes_an_event_tagged_by_its_split(tmp_path, clu):
   assert Writer.made.logdir == str(tmp_path) and Writer.made.closed
 
 
+def test_lists_become_an_event_for_each_number_and_tables_none(tmp_path, clu):
+  path = tmp_path / "metrics.jsonl"
+  jsonl(path, [{"step": 1, "split": "train", "entropy": [0.5, "NaN"], "load": [[0.5, 0.5]]}])
+  events.follow(path, 0, lambda seconds: True)
+  ((_, scalars),) = Writer.made.scalars
+  assert list(scalars) == ["train/entropy/0", "train/entropy/1"]
+  assert scalars["train/entropy/0"] == 0.5 and math.isnan(scalars["train/entropy/1"])
+
+
 def test_tensorflow_never_sees_a_gpu(tmp_path, clu):
   path = tmp_path / "metrics.jsonl"
   jsonl(path, ROWS)

@@ -112,6 +112,14 @@ def test_what_is_no_metric_is_refused(writer, values, said):
   assert lines(writer) == []
 
 
+def test_figures_of_layers_become_lists_and_come_back(writer):
+  load = np.float32([[0.1, 0.9], [np.nan, 1 / 3]])
+  writer.write(1, "train", {"load": load, "entropy": jnp.float32([0.5, 1.0]), "one": [0.25]})
+  (row,) = read(writer.path.parent)
+  np.testing.assert_allclose(row["load"], load, rtol=2e-7)  # seven digits are written
+  assert row["entropy"] == [0.5, 1.0] and row["one"] == [0.25]
+
+
 def test_a_full_disk_is_told_and_leaves_whole_lines(writer, monkeypatch):
   writer.write(1, "train", {"loss": 1.0})
   real = os.write

@@ -21,7 +21,9 @@ from mtm.errors import UserError, nearest
 from mtm.types import Params, Schedule
 
 Rate = Schedule | float
-STACK = "stack"  # the key under which `mtm.parts.stack.Stack` keeps its layers
+# The keys below which arrays have a leading axis of things apart: the layers of a
+# `mtm.parts.stack.Stack`, the experts of a `mtm.parts.experts.Experts`.
+BANKS = ("stack", "expert")
 NOT_DECAYED = r"(^|/)(bias|scale|rel_embedding)$|(^|/)position/"
 _JOINED_OUT = re.compile(r"(^|/)(query|key|value)/kernel$")  # [embed, heads, head_dim]
 _JOINED_IN = re.compile(r"(^|/)out/kernel$")  # [heads, head_dim, embed]
@@ -163,16 +165,16 @@ def path_of(path: Any) -> str:
 
 
 def layer_axes(params: Params) -> Any:
-  """How many leading axes of each parameter run over layers, a tree of int.
+  """How many leading axes of each parameter run over layers or experts, a tree of int.
 
-  One under a key `stack`, if all arrays there agree on that axis: those of a stack whose
-  repetitions share their parameters do not, as it has none.
+  One for each key of `BANKS` above it, if all arrays there agree on that axis: those of a stack
+  whose repetitions share their parameters do not, as it has none.
   """
 
   def walk(node: Any, depth: int) -> Any:
     if not isinstance(node, Mapping):
       return jax.tree.map(lambda _: depth, node)
-    return {k: walk(v, depth + (k == STACK and _stacked(v, depth))) for k, v in node.items()}
+    return {k: walk(v, depth + (k in BANKS and _stacked(v, depth))) for k, v in node.items()}
 
   return walk(params, 0)
 

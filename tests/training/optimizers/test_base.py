@@ -79,3 +79,11 @@ def test_a_stack_that_shares_its_layers_has_no_layer_axis():
   assert set(jax.tree.leaves(layer_axes(shared))) == {0}
   nested = {"stack": {"a": {"stack": {"kernel": jnp.ones((2, 3, 4, 5))}}}}
   assert jax.tree.leaves(layer_axes(nested)) == [2]
+
+
+def test_every_expert_of_a_bank_is_apart():
+  bank = {"expert": {"wi": {"kernel": jnp.ones((4, 2, 3, 5)), "bias": jnp.ones((4, 2, 5))}}}
+  params = {"decoder": {"stack": {"channel": {**bank, "router": {"kernel": jnp.ones((4, 3, 2))}}}}}
+  depths = layer_axes(params)["decoder"]["stack"]["channel"]
+  assert set(jax.tree.leaves(depths["expert"])) == {2}
+  assert jax.tree.leaves(depths["router"]) == [1]
