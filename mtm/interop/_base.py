@@ -47,6 +47,7 @@ class Foreign:
     eos_id: the id that ends a sequence, or several any of which does, or None.
     pad_id: the id that pads, or None.
     bos_id: the id that begins a text of a decoder alone, or None.
+    prefix: whether a decoder alone reads its prompt in both directions.
     files: what must travel along to write the checkpoint back: name → path.
     layout: what else must be known for that, JSON-able.
     moments: reads the optimizer's state; None where the checkpoint has none that mtm knows.
@@ -63,6 +64,7 @@ class Foreign:
   eos_id: int | tuple[int, ...] | None = None
   pad_id: int | None = 0
   bos_id: int | None = None
+  prefix: bool = False
   files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
   layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   moments: Callable[[], Moments] | None = None

@@ -171,6 +171,7 @@ def opened(source: Indexed) -> Foreign:
   table = kind.rows(arguments)
   return Foreign(
     source.where, kind.BUILD, arguments, source, table, (r"state/.*",), begin_id=0, eos_id=1,
+    prefix=kind is _decoder_only,  # T5X trains it as a prefix LM
     moments=(lambda: _moments(source, kind, table)) if trained else None,
   )  # fmt: skip
 

@@ -46,6 +46,7 @@ class Handle:
     pad_id: what pads, or None.
     framed: whether a text gets the special ids that the original's tokenizer puts around it;
       otherwise only its end, and that beside an encoder.
+    prefix: whether a decoder alone reads its prompt in both directions.
   """
 
   model: Model
@@ -58,6 +59,7 @@ class Handle:
   batch_size: int = 8
   pad_id: int | None = 0
   framed: bool = False
+  prefix: bool = False
 
   def logits(self, batch: Batch) -> jax.Array:
     """Logits `[batch, length, vocab]` float32 for a batch of the model's features, of any number of
@@ -115,8 +117,9 @@ class Handle:
     if len(inputs) != len(targets):
       raise UserError(f"{len(inputs)} inputs and {len(targets)} targets: give one for each")
     setting = Setting(
-      self.model, self.params, self.plan, self.vocabulary, self.batch_size, begin_id=self.begin_id
-    )
+      self.model, self.params, self.plan, self.vocabulary, self.batch_size, self.prefix,
+      begin_id=self.begin_id,
+    )  # fmt: skip
     examples = (
       {"inputs_ids": self._ids(a), "targets_ids": self._ids(b, framed=self._paired)}
       for a, b in zip(inputs, targets, strict=True)
@@ -147,8 +150,8 @@ class Handle:
         that a decoder could begin with, or no decoder.
     """
     run = Generator(
-      self.model, self.plan, policy, max_length, self.eos_id, self.batch_size, seed=seed,
-      begin_id=self.begin_id,
+      self.model, self.plan, policy, max_length, self.eos_id, self.batch_size,
+      bidirectional_prefix=self.prefix, seed=seed, begin_id=self.begin_id,
     )  # fmt: skip
     prompts = enumerate(self._ids(text) for text in self._listed(inputs))
     answers = [[self._told(h) for h in found] for found in run(self.params, prompts)]
@@ -236,4 +239,5 @@ def load(
     special.begin_id if begin_id is None else begin_id,
     vocabulary.eos_id if eos is None and vocabulary is not None else eos,
     -(-ROWS // plan.rows) * plan.rows, special.pad_id, opened.framed,
+    special.prefix,
   )  # fmt: skip

@@ -25,12 +25,14 @@ class Special:
     pad_id: what pads, or None.
     eos_id: what ends a sequence, or several ids any of which does; None: nobody says.
     bos_id: what begins a text of a decoder alone, or None.
+    prefix: whether a decoder alone reads its prompt in both directions.
   """
 
   begin_id: int | None = 0
   pad_id: int | None = 0
   eos_id: Ids = None
   bos_id: int | None = None
+  prefix: bool = False
 
   @classmethod
   def of(cls, told: Mapping[str, Any] | Foreign) -> Special:

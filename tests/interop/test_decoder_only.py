@@ -10,6 +10,8 @@ import jax
 import numpy as np
 import pytest
 
+import mtm
+from mtm import cli
 from mtm.families.t5_decoder import t5_decoder
 from mtm.interop import t5x
 from mtm.interop._base import Export, Foreign
@@ -72,6 +74,26 @@ def test_the_next_step_is_the_one_that_t5x_took(name: str) -> None:
   # One step of float32, whose update is about 0.01 of a parameter.
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), state.params,
                params(opened(after)))  # fmt: skip
+
+
+def test_a_prompt_is_read_in_both_directions_as_t5x_does(tmp_path: Path) -> None:
+  """What follows it is what is likeliest there; so it is in a checkpoint of ours."""
+  arrays = t5x_names.load("decoder_only")
+  foreign = opened(arrays)
+  export = Export(foreign.build, foreign.arguments, params(foreign))
+  t5x.FORMAT.write(tmp_path / "t5x", export)
+  assert cli.main(["convert", str(tmp_path / "t5x"), str(tmp_path / "ours")]) == 0
+  lengths = arrays["in/decoder_causal_attention"].sum(1) - 1  # without the 0 before it
+  targets = arrays["in/decoder_target_tokens"]
+  prompts = [row[:n].tolist() for row, n in zip(targets, lengths, strict=True)]
+  wanted = [row[n].argmax() for row, n in zip(arrays["logits"], lengths, strict=True)]
+  causal = [row[n].argmax() for row, n in zip(arrays["logits_causal"], lengths, strict=True)]
+  assert wanted != causal
+  handle = mtm.load(tmp_path / "ours")
+  assert [found[0] for found in handle.generate(prompts, max_length=1)] == wanted
+  (score,) = handle.score([prompts[0]], [[targets[0, lengths[0]]]])
+  told = np.asarray(jax.nn.log_softmax(arrays["logits"][0, lengths[0]]))
+  np.testing.assert_allclose(score, told[targets[0, lengths[0]]], rtol=1e-4)
 
 
 @each
