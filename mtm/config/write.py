@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -16,7 +17,8 @@ PUBLIC = ("jax.nn", "jax.numpy")  # where functions of private modules are found
 def call(macro: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
   """`MACRO = @module.function()` and a binding for every argument that is not the default.
 
-  Arguments are numbers, texts, booleans, None, functions that a module names, and tuples of such.
+  Arguments are numbers, texts, booleans, None, functions that a module names, instances of a
+  dataclass with its defaults, and tuples of such.
 
   Raises:
     UserError: an argument that is none of these.
@@ -47,7 +49,18 @@ def _written(value: Any, where: str) -> tuple[str, set[str]]:
   for module in homes if name else ():
     if module and getattr(importlib.import_module(module), name, None) is value:
       return f"@{module.rpartition('.')[2]}.{name}", {module}
+  if dataclasses.is_dataclass(value) and value == _plainest(type(value)):
+    text, needed = _written(type(value), where)
+    return f"{text}()", needed
   raise UserError(f"{where} = {value!r} cannot be written as gin: name it in a module of your own")
+
+
+def _plainest(kind: type) -> Any:
+  """An instance with defaults only; None where a field has none."""
+  fields = dataclasses.fields(kind)
+  given = (dataclasses.MISSING, dataclasses.MISSING)
+  bare = any((x.default, x.default_factory) == given for x in fields if x.init)
+  return None if bare else kind()
 
 
 @_written.register(bool)

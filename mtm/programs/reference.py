@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,7 @@ def from_transformers(path: str | Path, model: Model, class_name: str) -> Refere
   try:
     theirs = getattr(transformers, class_name).from_pretrained(str(path), dtype=torch.float32)
     _untie(theirs.eval(), path)
-    with torch.no_grad():
+    with torch.no_grad(), _drawn_as_ours(torch, getattr(theirs.config, "hash_seed", None) or 0):
       told = theirs(**named)
       logits = told["logits" if "logits" in told else "prediction_logits"].float().numpy()
   except Exception as error:  # theirs may raise anything
@@ -117,6 +119,21 @@ def from_transformers(path: str | Path, model: Model, class_name: str) -> Refere
       " with --reference, or leave the comparison out with --no-compare"
     ) from error
   return Reference(name, batch, logits)
+
+
+@contextlib.contextmanager
+def _drawn_as_ours(torch: Any, seed: int) -> Iterator[None]:
+  """What theirs draws is what ours does: the directions by which Reformer hashes, which are alike
+  in all layers, and nothing in other models."""
+
+  def normal(shape: Sequence[int], **unused: Any) -> Any:
+    return torch.as_tensor(np.array(jax.random.normal(jax.random.key(seed), tuple(shape))))
+
+  before, torch.randn = torch.randn, normal
+  try:
+    yield
+  finally:
+    torch.randn = before
 
 
 def _untie(theirs: Any, path: str | Path) -> None:

@@ -13,7 +13,9 @@ from mtm import config
 from mtm.errors import UserError
 from mtm.families.bert import bert
 from mtm.families.t5 import t5
+from mtm.families.xlnet import xlnet
 from mtm.parts.activations import quick_gelu
+from mtm.parts.patterns.causal import Causal
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,7 @@ from mtm.parts.activations import quick_gelu
     (bert, dict(layers=1, embed=8, heads=2, vocab=11, activation=quick_gelu, dropout=0.0)),
     (t5, dict(layers=1, embed=8, heads=2, head_dim=4, mlp=8, vocab=11, activation=jax.nn.relu,
               gated=False, tied=True)),
+    (xlnet, dict(layers=1, embed=8, heads=2, vocab=11, pattern=Causal())),
   ],
 )  # fmt: skip
 def test_the_model_comes_back(build: Any, arguments: dict[str, Any], tmp_path: Path) -> None:

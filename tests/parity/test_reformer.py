@@ -17,6 +17,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+from mtm import cli  # noqa: E402
 from mtm.decoding.greedy import Greedy  # noqa: E402
 from mtm.parts.reversible import ReversibleStack  # noqa: E402
 from tests.parity import harness  # noqa: E402
@@ -168,3 +169,14 @@ def test_greedy_tokens_are_theirs_within_a_chunk(tmp_path: Path) -> None:
   )
   assert len({token for row in wanted for token in row}) > 3
   assert harness.our_tokens(ours, params, batch, Greedy(), 8, harness.NO_END) == wanted
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_conversion_compares_with_theirs_that_hashes_as_ours(
+  name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  harness.saved(CASES[name].make(), tmp_path / "theirs")
+  command = ["convert", str(tmp_path / "theirs"), str(tmp_path / "ours"), "--tolerance=1e-4"]
+  assert cli.main(command) == 0
+  told = capsys.readouterr().out
+  assert "beside transformers" in told and "at 100.00 % of places" in told
