@@ -12,7 +12,8 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from mtm.parts.linear import Spec
+from mtm.errors import UserError
+from mtm.parts.linear import Initializer, Spec
 
 Weights = Mapping[str, jax.Array]
 
@@ -79,6 +80,59 @@ class Router(Protocol):
     """
 
 
+def linear(
+  embed: int, experts: int, init: Initializer, bias: bool = False, name: str = "kernel"
+) -> dict[str, Spec]:
+  """The parameters of a linear router; see `logits_of`."""
+  specs = {name: Spec(init, (embed, experts), ("embed", None))}
+  if bias:
+    specs["bias"] = Spec(jax.nn.initializers.zeros, (experts,), (None,))
+  return specs
+
+
+def logits_of(x_ND: jax.Array, weights: Weights, name: str = "kernel") -> jax.Array:
+  """`[tokens, experts]` float32 logits of a linear router, at the highest precision."""
+  kernel = weights[name].astype(jnp.float32)
+  logits_NE = jnp.dot(x_ND.astype(jnp.float32), kernel, precision=jax.lax.Precision.HIGHEST)
+  return logits_NE + weights["bias"][None, :] if "bias" in weights else logits_NE
+
+
+def jittered(x_ND: jax.Array, jitter: float, key: jax.Array | None) -> jax.Array:
+  """float32 `x` times uniform noise of [1 − jitter, 1 + jitter]; `x` itself without a key."""
+  x_ND = x_ND.astype(jnp.float32)
+  if key is None or jitter == 0.0:
+    return x_ND
+  return x_ND * jax.random.uniform(key, x_ND.shape, jnp.float32, 1.0 - jitter, 1.0 + jitter)
+
+
+def fact(tokens: Tokens, name: str, need: str) -> jax.Array:
+  """`[tokens]` int32: what is known of the tokens by this name.
+
+  Args:
+    tokens: where it is looked up.
+    name: of the fact.
+    need: who needs it and where it comes from, for the message.
+
+  Raises:
+    UserError: the batch does not tell it.
+  """
+  if name not in tokens.facts:
+    known = ", ".join(sorted(tokens.facts)) or "nothing"
+    raise UserError(f"{need}; of the tokens of this batch {known} is known")
+  return tokens.facts[name].astype(jnp.int32)
+
+
+def at_most(k: int, experts: int) -> int:
+  """`k`, the experts of a token.
+
+  Raises:
+    UserError: there are not so many.
+  """
+  if not 1 <= k <= experts:
+    raise UserError(f"a token cannot go to k = {k} of {experts} experts: lower k, or raise experts")
+  return k
+
+
 def by_choice(
   expert_NK: jax.Array,
   weight_NK: jax.Array,
@@ -107,16 +161,18 @@ def mean_of_real(values_N: jax.Array, tokens: Tokens) -> jax.Array:
   return jnp.sum(values_N * real_N) / jnp.maximum(jnp.sum(real_N), 1.0)
 
 
-def balance_loss(probabilities_NE: jax.Array, expert_N: jax.Array, tokens: Tokens) -> jax.Array:
-  """experts · Σ_e f_e · p_e (2101.03961, equations 4 to 6): 1 when all experts get equal shares.
+def balance_loss(probabilities_NE: jax.Array, expert_NK: jax.Array, tokens: Tokens) -> jax.Array:
+  """experts · Σ_e f_e · p_e (2101.03961, equations 4 to 6): K when all experts get equal shares.
+
+  GShard's loss (2006.16668, algorithm 1) is that of first choices over experts².
 
   Args:
     probabilities_NE: the router's, `[tokens, experts]`.
-    expert_N: `[tokens]`, each token's first choice; its share f has no gradient.
+    expert_NK: the choices that count, `[tokens, choices]`; their share f has no gradient.
     tokens: which of them are real.
   """
   experts = probabilities_NE.shape[1]
-  chosen_NE = jax.nn.one_hot(expert_N, experts, dtype=jnp.float32)
+  chosen_NE = jnp.sum(jax.nn.one_hot(expert_NK, experts, dtype=jnp.float32), axis=1)
   real_N1 = tokens.real[:, None].astype(jnp.float32)
   count = jnp.maximum(jnp.sum(real_N1), 1.0)
   share_E = jnp.sum(chosen_NE * real_N1, axis=0) / count
