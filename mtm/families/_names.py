@@ -101,7 +101,7 @@ class Transposed:
 
 @dataclasses.dataclass(frozen=True)
 class Swapped:
-  """The Linears of all experts as one: `[experts, outputs, inputs]` ↔ `[experts, inputs, outputs]`."""
+  """The Linears of all experts in one: `[experts, outputs, inputs]` ↔ inputs first."""
 
   def load(self, *theirs: np.ndarray) -> tuple[np.ndarray, ...]:
     """See `Transform`."""
