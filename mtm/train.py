@@ -19,6 +19,7 @@ from mtm.programs.history import History, Report
 from mtm.programs.initial import state as from_initial
 from mtm.programs.loading import VOCABULARY
 from mtm.programs.special import Special
+from mtm.programs.upcycling import Upcycle
 from mtm.report.progress import Progress, Status
 from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
@@ -44,6 +45,7 @@ def train(
   eval_data: Dataset | None = None,
   initial_checkpoint: str | None = None,
   fallback_to_scratch: str | None = None,
+  upcycle: Upcycle | None = None,
   seed: int = 0,
   eval_period: int = 1000,
   checkpoint_period: int = 1000,
@@ -68,6 +70,7 @@ def train(
     initial_checkpoint: a MODEL_DIR or checkpoint, also of another library, that a new run begins
       from, see `mtm.programs.initial`.
     fallback_to_scratch: parameters that may begin afresh where that checkpoint is of another model.
+    upcycle: how the experts of this model are made of that checkpoint's dense layers.
     seed: decides initial parameters and dropout, the same on every mesh.
     eval_period, checkpoint_period, log_period: steps between two of each.
     keep_checkpoints: how many of the newest; None: all.
@@ -93,7 +96,7 @@ def train(
     model, objective, optimizer, plan, shapes, seed, microbatches, normalizer, loss_scale
   )
   checkpoints = checkpoint.Checkpoints(home, keep_checkpoints)
-  state, record = _begin(trainer, checkpoints, initial_checkpoint, fallback_to_scratch)
+  state, record = _begin(trainer, checkpoints, initial_checkpoint, fallback_to_scratch, upcycle)
   if "data" in record:
     batches.restore(record["data"])
   step = int(state.step)
@@ -132,14 +135,18 @@ def train(
 
 
 def _begin(
-  trainer: Trainer, checkpoints: checkpoint.Checkpoints, initial: str | None, fresh: str | None
+  trainer: Trainer,
+  checkpoints: checkpoint.Checkpoints,
+  initial: str | None,
+  fresh: str | None,
+  upcycle: Upcycle | None,
 ) -> tuple[TrainState, dict[str, Any]]:
   """The state to go on from and its record: this run's newest, the initial one's, or a new one."""
   newest = checkpoints.latest()
   if newest is not None:
     return checkpoints.restore(newest, trainer.abstract)
   if initial is not None:
-    return from_initial(trainer, initial, fresh)
+    return from_initial(trainer, initial, fresh, upcycle)
   return trainer.create(), {}
 
 

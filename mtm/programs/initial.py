@@ -17,6 +17,7 @@ from mtm.interop import Foreign, Moments, hf, tree
 from mtm.interop._base import shapes
 from mtm.programs import published
 from mtm.programs.moments import beside
+from mtm.programs.upcycling import Upcycle
 from mtm.training import checkpoint
 from mtm.training.state import TrainState
 from mtm.training.trainer import Trainer
@@ -25,7 +26,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def state(
-  trainer: Trainer, path: str, fallback_to_scratch: str | None = None
+  trainer: Trainer,
+  path: str,
+  fallback_to_scratch: str | None = None,
+  upcycle: Upcycle | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
   """The state to begin from, and the record of what came before.
 
@@ -41,10 +45,13 @@ def state(
     path: a MODEL_DIR, one checkpoint of it, or the directory of another library's checkpoint.
     fallback_to_scratch: a regular expression for the whole path of a parameter, such as `head/.*`;
       None: the two models are the same.
+    upcycle: how a model with experts is made of a dense checkpoint; None: it is not.
 
   Raises:
     UserError: no checkpoint there, a damaged one, or one of another model or optimizer.
   """
+  if upcycle is not None:
+    return _upcycled(trainer, path, upcycle)
   if fallback_to_scratch is not None:
     part = _part(path, shapes(trainer.model))
     if part.missing or part.left:
@@ -60,6 +67,19 @@ def state(
   _refuse_another(opened, trainer)
   params = opened.read(trainer.model, trainer.plan)
   return _begun(trainer, params, opened.moments(), path)
+
+
+def _upcycled(trainer: Trainer, path: str, upcycle: Upcycle) -> tuple[TrainState, dict[str, Any]]:
+  """A model with experts from a dense checkpoint, which is in memory wholly."""
+  opened, fresh = published.open_checkpoint(path), trainer.create()
+  dense = opened.fill(opened.model(), lambda _, values: np.asarray(values), np.empty)
+  place = published.placed(trainer.abstract.params)
+  params, whole = tree.flatten(fresh.params), dict[str, Any]()
+  for name, values in upcycle.parameters(tree.flatten(dense), shapes(trainer.model)):
+    params[name] = place(name, values)
+  for name, leaf in params.items():
+    tree.put(whole, name, leaf)
+  return dataclasses.replace(fresh, params=whole), {"tokens": 0.0, "first_step": 0}
 
 
 def _begun(
