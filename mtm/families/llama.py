@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -75,14 +75,22 @@ def llama(
   return Model(module, ("decoder_input_tokens",), vocab, None, dtype)
 
 
-def _arguments(theirs: Config) -> Arguments:
+# What their code takes where a config is silent.
+SIZES: Mapping[str, Any] = {
+  "intermediate_size": 11008, "rms_norm_eps": 1e-6, "rope_theta": 10_000.0,
+}  # fmt: skip
+
+
+def arguments_of(theirs: Config, sizes: Mapping[str, Any] = SIZES) -> Arguments:
+  """The builder's arguments. Raises UserError where the config asks for what LLaMA lacks."""
   theirs.expect("hidden_act", "silu")
   theirs.expect("attention_bias", False)
   theirs.expect("mlp_bias", False)
   theirs.expect("attention_dropout", 0.0)
   theirs.expect("rope_scaling", None)
   theirs.ignore("max_position_embeddings")  # rotary positions have no end
-  rope = theirs.get("rope_parameters", {"rope_theta": theirs.get("rope_theta", 10_000.0)})
+  base = theirs.get("rope_theta", sizes["rope_theta"])
+  rope = theirs.get("rope_parameters", {"rope_theta": base})
   Config(rope, f"{theirs.source}: rope_parameters").expect("rope_type", "default")
   heads, embed = theirs.get("num_attention_heads", 32), theirs.get("hidden_size", 4096)
   theirs.expect("head_dim", head_width(embed, heads))
@@ -90,16 +98,17 @@ def _arguments(theirs: Config) -> Arguments:
     "layers": theirs.get("num_hidden_layers", 32),
     "embed": embed,
     "heads": heads,
-    "mlp": theirs.get("intermediate_size", 11008),
+    "mlp": theirs.get("intermediate_size", sizes["intermediate_size"]),
     "vocab": theirs.need("vocab_size"),
     "kv_heads": theirs.get("num_key_value_heads", heads),
-    "rope_base": float(rope.get("rope_theta", 10_000.0)),
+    "rope_base": float(rope.get("rope_theta", sizes["rope_theta"])),
     "tied": theirs.get("tie_word_embeddings", False),
-    "epsilon": theirs.get("rms_norm_eps", 1e-6),
+    "epsilon": theirs.get("rms_norm_eps", sizes["rms_norm_eps"]),
   }
 
 
-def _config(a: Arguments) -> dict[str, Any]:
+def config_of(a: Arguments) -> dict[str, Any]:
+  """The config of a builder's arguments."""
   return {
     "num_hidden_layers": a["layers"], "hidden_size": a["embed"], "num_attention_heads": a["heads"],
     "intermediate_size": a["mlp"], "vocab_size": a["vocab"], "rms_norm_eps": a["epsilon"],
@@ -109,7 +118,8 @@ def _config(a: Arguments) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def _rows(a: Arguments) -> list[Row]:
+def rows_of(a: Arguments) -> list[Row]:
+  """The name table of a builder's arguments."""
   ours, theirs = "decoder/stack/period_0", "model.layers.{}"
   kv_heads = a["kv_heads"] or a["heads"]
   head = [] if a["tied"] else linear("head/logits_dense", "lm_head", bias=False)
@@ -129,10 +139,12 @@ def _rows(a: Arguments) -> list[Row]:
   ]
 
 
+IGNORED = (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",)
+COPIES = {"lm_head.weight": "model.embed_tokens.weight"}
+
 HF = Published(
-  "llama", ("LlamaForCausalLM",), llama, _arguments, _config, _rows, "model.",
-  (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
-  {"lm_head.weight": "model.embed_tokens.weight"},
+  "llama", ("LlamaForCausalLM",), llama, arguments_of, config_of, rows_of, "model.", IGNORED,
+  COPIES,
 )  # fmt: skip
 
 EXAMPLES = [

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -303,7 +304,10 @@ def check_gradients(folder: Path, theirs: Any, grads: Any) -> None:
   foreign = hf.FORMAT.open(folder)
   parameters = dict(theirs.named_parameters(remove_duplicate=False))
   compared: set[int] = set()
-  for name, ours in tree.write(jax.device_get(grads), foreign.rows):
+  family = hf.family_of(hf.read_config(folder), str(folder))
+  tables = (family.rows, *family.others)  # theirs may name parameters and tensors otherwise
+  every = (tree.write(jax.device_get(grads), table(foreign.arguments)) for table in tables)
+  for name, ours in itertools.chain.from_iterable(every):
     if name not in parameters:  # a buffer
       continue
     grad = parameters[name].grad
