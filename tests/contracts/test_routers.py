@@ -135,9 +135,8 @@ def test_what_padding_holds_changes_nothing(router: Router, dtype: str, noisy: b
 @pytest.mark.parametrize("router", ROUTERS)
 def test_a_group_without_its_padding_goes_the_same_way(router: Router) -> None:
   padded = routed(router, "float32", False)[0]["some"]
-  weights = jax.tree.map(jnp.asarray, weights_of(router, "some"))
-  # Not compiled as a whole: operations that routers share are compiled once for all of them.
-  alone = router(jnp.asarray(X[:REAL]), weights, tokens_of("some", REAL), E, None)
+  route = jax.jit(lambda x, weights, tokens: router(x, weights, tokens, E, None))
+  alone = route(X[:REAL], weights_of(router, "some"), tokens_of("some", REAL))
   ours, theirs = pairs(padded), pairs(alone)
   assert ours.keys() == theirs.keys()
   # Sums over another number of tokens, in another order.

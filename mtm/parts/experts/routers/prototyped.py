@@ -65,4 +65,4 @@ class Prototyped:
     return by_choice(expert_KN.T, weight_NK, tokens, experts, losses, {"router_z": z})
 
 
-EXAMPLES = [Prototyped(), Prototyped(4, balance=0.01, jitter=0.01, z=0.001, bias=True)]
+EXAMPLES = [Prototyped(2, balance=0.01, z=0.001, bias=True)]

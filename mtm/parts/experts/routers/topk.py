@@ -106,6 +106,5 @@ class TopK:
 
 EXAMPLES = [
   TopK(),
-  TopK(2, Above(0.3), z=0.001),
-  TopK(3, every_choice, normalise=False, counted=3, jitter=0.1, bias=True),
+  TopK(3, Above(0.2), normalise=False, counted=3, jitter=0.1, z=0.001, bias=True),
 ]
