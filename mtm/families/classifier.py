@@ -50,8 +50,13 @@ def classifier(
     )
   if classes < 1:
     raise UserError(f"a classifier of {classes} classes has nothing to tell: give it at least 1")
-  new = Encoder(module.tokens, module.encoder, head(classes=classes, dropout=dropout))
-  return dataclasses.replace(model, module=new)
+  return head_over(model, head(classes=classes, dropout=dropout))
+
+
+def head_over(model: Model, head: nn.Module) -> Model:
+  """A model under another head, which is called as those of `mtm.parts.heads` are."""
+  module: Any = model.module
+  return dataclasses.replace(model, module=module.clone(head=head))
 
 
 def bert_classifier(
@@ -91,11 +96,15 @@ def bert_classifier(
 _MASKED, _ = masked.HF
 
 
+def labels_of(theirs: Config) -> int:
+  """How many classes a config tells."""
+  return len(theirs.get("id2label", {})) or theirs.get("num_labels", 2)
+
+
 def _arguments(theirs: Config) -> Arguments:
-  labels = theirs.get("id2label", {})
   return {
     **_MASKED.arguments(theirs),
-    "classes": len(labels) or theirs.get("num_labels", 2),
+    "classes": labels_of(theirs),
     "head_dropout": theirs.get("classifier_dropout", None),
   }
 

@@ -51,8 +51,9 @@ def compare(model: Model, params: Params, reference: Reference) -> Agreement:
   theirs = reference.logits
   if ours.shape == (*theirs.shape, 1):  # ELECTRA's, one a token
     theirs = theirs[..., None]
-  elif theirs.ndim == 2:  # a classifier's, of whole texts: ours stand at their first tokens
-    ours, theirs = ours[:, :1], theirs[:, None]
+  elif theirs.ndim == 2:  # a classifier's, of whole texts: ours stand at an end of them
+    place = slice(-1, None) if len(model.inputs) > 1 else slice(1)
+    ours, theirs = ours[:, place], theirs[:, None]
   if ours.shape != theirs.shape:
     raise UserError(
       f"the reference's logits are {reference.logits.shape} and the model's {ours.shape}: it is of"
@@ -98,17 +99,13 @@ def from_transformers(path: str | Path, model: Model, class_name: str) -> Refere
   import transformers
 
   name = f"transformers {transformers.__version__}"
-  rng = np.random.default_rng(0)
-  ids = rng.integers(min(4, model.vocab_size - 1), model.vocab_size, (ROWS, LENGTH))
-  batch = dict.fromkeys(model.inputs, ids.astype(np.int32))
-  named: dict[str, Any] = {"input_ids": torch.as_tensor(ids)}
-  if len(model.inputs) > 1:
-    named["decoder_input_ids"] = named["input_ids"]
-  for side in model.inputs:
-    batch[side.replace("input_tokens", "segment_ids")] = np.ones_like(ids, np.int32)
   try:
     theirs = getattr(transformers, class_name).from_pretrained(str(path), dtype=torch.float32)
     _untie(theirs.eval(), path)
+    ids = _ids(model, getattr(theirs.config, "eos_token_id", None))
+    named = {"input_ids": torch.as_tensor(ids)}
+    if len(model.inputs) > 1:
+      named["decoder_input_ids"] = named["input_ids"]
     with torch.no_grad(), _drawn_as_ours(torch, getattr(theirs.config, "hash_seed", None) or 0):
       told = theirs(**named)
       logits = told["logits" if "logits" in told else "prediction_logits"].float().numpy()
@@ -118,7 +115,21 @@ def from_transformers(path: str | Path, model: Model, class_name: str) -> Refere
       f"{name} cannot run {path} ({type(error).__name__}: {reason}): give the original's logits"
       " with --reference, or leave the comparison out with --no-compare"
     ) from error
+  batch = dict.fromkeys(model.inputs, ids.astype(np.int32))
+  for side in model.inputs:
+    batch[side.replace("input_tokens", "segment_ids")] = np.ones_like(ids, np.int32)
   return Reference(name, batch, logits)
+
+
+def _ids(model: Model, end: Any) -> np.ndarray:
+  """Random texts `[rows, length]`; between two towers they end, and nowhere before: there BART
+  reads off a text's class."""
+  rng = np.random.default_rng(0)
+  ids = rng.integers(min(4, model.vocab_size - 1), model.vocab_size, (ROWS, LENGTH))
+  if len(model.inputs) > 1 and isinstance(end, int):
+    ids[ids == end] = end - 1 if end else 1
+    ids[:, -1] = end
+  return ids
 
 
 @contextlib.contextmanager

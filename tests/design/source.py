@@ -15,6 +15,7 @@ PACKAGE = ROOT / "mtm"
 EXCEPTIONS: dict[tuple[str, str], str] = {
   ("layers", "mtm.data.registry → mtm.tasks"): "registration is asked for by name, when needed",
   ("layers", "mtm.data.show → mtm.cli"): "it is the binary of `mtm tasks`",
+  ("kwargs", "mtm.families.text_classifiers.over.made"): "bound to a signature that refuses others",
 }
 
 
