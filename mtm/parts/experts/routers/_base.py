@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mtm.errors import UserError
+from mtm.parts.dropout import draws
 from mtm.parts.linear import Initializer, Spec
 
 Weights = Mapping[str, jax.Array]
@@ -102,7 +103,8 @@ def jittered(x_ND: jax.Array, jitter: float, key: jax.Array | None) -> jax.Array
   x_ND = x_ND.astype(jnp.float32)
   if key is None or jitter == 0.0:
     return x_ND
-  return x_ND * jax.random.uniform(key, x_ND.shape, jnp.float32, 1.0 - jitter, 1.0 + jitter)
+  uniform_ND = (draws(key, x_ND.shape) >> 8).astype(jnp.float32) * 2.0**-24
+  return x_ND * (1.0 - jitter + 2.0 * jitter * uniform_ND)
 
 
 def fact(tokens: Tokens, name: str, need: str) -> jax.Array:

@@ -58,7 +58,8 @@ class ExpertChoice:
     picks_EC = tokens.real[token_EC]
     if self.size is None:  # padding brings no place
       share = self.factor * jnp.sum(tokens.real.astype(jnp.float32)) / experts
-      picks_EC &= (jnp.arange(size) < jnp.maximum(jnp.round(share), 1.0))[None, :]
+      rank_C = jnp.arange(size, dtype=jnp.float32)
+      picks_EC &= (rank_C < jnp.maximum(jnp.round(share), 1.0))[None, :]
     own_EC = jnp.broadcast_to(jnp.arange(experts, dtype=jnp.int32)[:, None], picks_EC.shape)
     z = z_loss(logits_NE, tokens)
     return Routing(

@@ -142,14 +142,20 @@ def clusters(vectors: np.ndarray, experts: int, seed: int = 0, steps: int = 20) 
   Args:
     vectors: `[ids, features]`, such as the token table of a trained model.
     experts: how many clusters.
-    seed: of the vectors taken as first centres.
+    seed: of the vectors drawn as first centres, as k-means++ draws them.
     steps: of Lloyd's algorithm.
 
   Returns:
     `[ids]` int32.
   """
   vectors = np.asarray(vectors, np.float64)
-  centres = vectors[np.random.default_rng(seed).choice(len(vectors), experts, replace=False)]
+  rng = np.random.default_rng(seed)
+  centres = vectors[[rng.integers(len(vectors))]]
+  far_V = np.full(len(vectors), np.inf)
+  while len(centres) < experts:
+    far_V = np.minimum(far_V, np.square(vectors - centres[-1]).sum(1))
+    chance_V = far_V / far_V.sum() if far_V.any() else None  # fewer different vectors than experts
+    centres = np.concatenate([centres, vectors[[rng.choice(len(vectors), p=chance_V)]]])
   table_V = np.zeros(len(vectors), np.int32)
   for _ in range(steps):
     distances = np.square(centres).sum(1)[None] - 2 * vectors @ centres.T
