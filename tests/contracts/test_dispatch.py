@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,13 @@ N, E, D, K = 16, 4, 3, 2
 DISPATCHES = examples(mtm.parts.experts.dispatch.__name__)
 # How many of ten tokens want which expert: evenly, with preference, all one.
 WISHES = [(0.25, 0.25, 0.25, 0.25), (0.7, 0.2, 0.1, 0.0), (1.0, 0.0, 0.0, 0.0)]
+
+
+@pytest.fixture(autouse=True)
+def strict_arithmetic() -> Iterator[None]:
+  """As everywhere in parts: no silent broadcast over a new axis, no silent dtype."""
+  with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+    yield
 
 
 class Echo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -23,6 +24,13 @@ IDS, DOMAINS = RNG.integers(0, 6, N), RNG.integers(0, E, N)
 # Groups that are routed at once. At balance a router's parameters are all 0; at collapse only the
 # first expert is wanted, by far; in the last group nothing is real.
 CASES = ("some", "garbage", "balance", "collapse", "padding")
+
+
+@pytest.fixture(autouse=True)
+def strict_arithmetic() -> Iterator[None]:
+  """As everywhere in parts: no silent broadcast over a new axis, no silent dtype."""
+  with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+    yield
 
 
 def weights_of(router: Router, case: str) -> dict[str, np.ndarray]:
