@@ -23,6 +23,7 @@ import contextvars
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -155,19 +156,31 @@ def is_for(name: str) -> bool:
   return platform() == name
 
 
+def ways(name: str) -> int:
+  """Into how many parts the active layout cuts this logical axis of an activation; 1 without one.
+
+  Raises:
+    LayoutError: no rule for this axis.
+  """
+  layout = _LAYOUT.get()
+  if not isinstance(layout, Layout):
+    return 1
+  return math.prod(layout.mesh.shape[axis] for axis in layout._rule(name, "activation"))
+
+
 def local(
-  function: Callable[..., jax.Array],
+  function: Callable[..., Any],
   arrays: Sequence[jax.Array],
   names: Sequence[tuple[str | None, ...]],
-  out: tuple[str | None, ...],
-) -> jax.Array:
+  out: Any,
+) -> Any:
   """`function(*arrays)`, run by each device on its own part: for kernels that XLA cannot cut.
 
   Args:
     function: gives the same for a part as for the whole.
     arrays: what it takes.
     names: the logical axes of each array, one a dimension; None: every device has it whole.
-    out: the logical axes of what it gives.
+    out: the logical axes of what it gives: a tuple of them where it gives a tuple of arrays.
 
   Raises:
     LayoutError: see `Layout.sharding`.
@@ -177,8 +190,8 @@ def local(
     return function(*arrays)
   specs = [layout.sharding(n, x.shape).spec for n, x in zip(names, arrays, strict=True)]
   whole = jax.eval_shape(function, *arrays)
-  spec = layout.sharding(out, whole.shape).spec
+  out_specs = jax.tree.map(lambda one, names: layout.sharding(names, one.shape).spec, whole, out)
   mapped = jax.shard_map(
-    function, mesh=layout.mesh, in_specs=tuple(specs), out_specs=spec, check_vma=False
+    function, mesh=layout.mesh, in_specs=tuple(specs), out_specs=out_specs, check_vma=False
   )
   return mapped(*arrays)

@@ -88,6 +88,23 @@ def test_use_restores_what_was_there(layout: Layout) -> None:
       constrain(jnp.ones((3, 2)), "batch", "embed")
 
 
+def test_ways_are_the_parts_of_an_axis(layout: Layout) -> None:
+  assert axes.ways("batch") == 1
+  with axes.use(layout):
+    assert (axes.ways("batch"), axes.ways("mlp"), axes.ways("embed")) == (4, 2, 1)
+
+
+def test_what_runs_locally_may_give_several_arrays(layout: Layout) -> None:
+  x = jnp.arange(8.0).reshape(4, 2)
+  with axes.use(layout):
+    doubled, sums = axes.local(
+      lambda x: (2 * x, jnp.sum(x, axis=1)), [x], [("batch", None)], (("batch", None), ("batch",))
+    )
+  np.testing.assert_array_equal(doubled, 2 * x)
+  np.testing.assert_array_equal(sums, jnp.sum(x, axis=1))
+  assert doubled.sharding.shard_shape(doubled.shape) == (1, 2)
+
+
 def test_axes_need_no_flax() -> None:
   code = "import sys, mtm.axes; sys.exit('flax' in sys.modules)"
   assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
