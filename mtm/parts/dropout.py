@@ -10,10 +10,6 @@ import jax.numpy as jnp
 def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.Array, float]:
   """A boolean mask that keeps an element with probability 1 − rate, and that probability.
 
-  Each element's place is hashed under the key: a dozen integer operations that fuse into the loop
-  that needs the mask, where threefry takes 150 and passes of its own, more time than the matmul
-  before it. An element depends on the key and its place only, never on the mesh.
-
   Args:
     key: a PRNG key.
     rate: the share to drop, in [0, 1), rounded to a multiple of 2⁻³².
@@ -23,6 +19,16 @@ def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.
     the mask, and the probability as rounded, for the caller to divide by.
   """
   dropped = min(max(round(rate * 2**32), 1), 2**32 - 1)
+  return draws(key, shape) >= jnp.uint32(dropped), 1.0 - dropped / 2**32
+
+
+def draws(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Uniform 32-bit words, uint32 of this shape, `[..., columns]`.
+
+  Each element's place is hashed under the key: a dozen integer operations that fuse into the loop
+  that needs the words, where threefry takes 150 and passes of its own, more time than the matmul
+  before it. An element depends on the key and its place only, never on the mesh.
+  """
   row_key, column_key = jax.random.bits(key, (2,), jnp.uint32)
   *leading, columns = shape or (1,)
   row = jnp.zeros((*leading, 1), jnp.uint32)
@@ -31,8 +37,7 @@ def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.
   # An odd multiplier permutes the columns over all 32 bits, so that XOR mixes more than low ones.
   column = jnp.arange(columns, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1) + column_key
   column = jnp.expand_dims(column, tuple(range(len(leading))))
-  draws = _hash(_hash(row + row_key) ^ column).reshape(shape)
-  return draws >= jnp.uint32(dropped), 1.0 - dropped / 2**32
+  return _hash(_hash(row + row_key) ^ column).reshape(shape)
 
 
 def _hash(x: jax.Array) -> jax.Array:
