@@ -47,6 +47,11 @@ class Experts(nn.Module):
   engine: Engine | str = "auto"
   group: int | None = None
 
+  @property
+  def causal(self) -> bool:
+    """Whether where a token goes is decided without those after it; a decoder asks."""
+    return getattr(self.router, "causal", True)
+
   @nn.compact
   def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Aux]:
     """`[batch, length, embed]` → the same shape."""
@@ -54,7 +59,7 @@ class Experts(nn.Module):
     grouped = self._groups(batch, length)
     x_GND = constrain(x_BLD.reshape(*grouped, embed), "batch", None, "embed")
     router = Parameters(self.router.parameters(embed, self.experts), name="router")()
-    weights = Parameters(_bank(self.expert.parameters(embed), self.experts), name="expert")()
+    weights = Parameters(bank(self.expert.parameters(embed), self.experts), name="expert")()
     weights = jax.tree.map(lambda w: w.astype(x_BLD.dtype), weights)
 
     tokens = _tokens(context, (batch, length), grouped)
@@ -92,7 +97,7 @@ class Experts(nn.Module):
     return noise, drop
 
 
-def _bank(specs: Any, experts: int) -> Any:
+def bank(specs: Any, experts: int) -> Any:
   """One expert's `Spec`s for all of them, with a leading axis `expert`."""
 
   def many(spec: Spec) -> Spec:
