@@ -21,6 +21,7 @@ from mtm.errors import UserError
 from mtm.types import BEYOND, Batch, Model, Params
 
 Memory = Any
+DOMAIN = "decoder_domain"
 
 
 def generate(
@@ -45,8 +46,9 @@ def generate(
     params: its parameters.
     batch: `encoder_*` features `[batch, source_length]` where the model has an encoder; the prompt
       as `decoder_input_tokens` `[batch, length]` (absent: the begin id 0 alone), with
-      `decoder_segment_ids` 0 at padding, which stands on the right (absent: no padding), and
-      `decoder_causal_attention` for a bidirectional prefix.
+      `decoder_segment_ids` 0 at padding, which stands on the right (absent: no padding),
+      `decoder_causal_attention` for a bidirectional prefix, and `decoder_domain` `[batch, 1 or
+      more]` where the model reads it.
     keys: PRNG keys `[batch]` for policies that draw, see `sample.example_keys`.
     policy: which tokens follow.
     max_length: the most tokens to generate for an example.
@@ -107,7 +109,7 @@ class _Cached:
     self.model, self.params, self.batch, self.width = model, model.prepare(params), batch, width
     self.tokens, self.lengths = _prompt(batch)
     self.size, columns = self.tokens.shape
-    self.prefix = batch.get("decoder_causal_attention")
+    self.prefix, self.domain = batch.get("decoder_causal_attention"), _domain(batch)
     # The first turn feeds a prompt's last token. In a bidirectional prefix earlier tokens see it,
     # so it is there from the start too, and hidden when it comes again.
     self.fed = columns if self.prefix is not None else max(columns - 1, 1)
@@ -119,6 +121,7 @@ class _Cached:
     positions = self._positions(known)
     batch: dict[str, Any] = {
       **_encoder(self.batch),
+      **self.domain,
       "decoder_input_tokens": self.tokens[:, : self.fed],
       "decoder_positions": positions[:, : self.fed],
       "decoder_cache_start": 0,
@@ -146,6 +149,7 @@ class _Cached:
     cache, last = memory
     lengths = jnp.repeat(self.lengths - 1, self.width)
     batch = {
+      **{name: jnp.repeat(x, self.width, axis=0) for name, x in self.domain.items()},
       "decoder_input_tokens": last[:, None],
       "decoder_positions": (lengths + step)[:, None],
       "decoder_cache_start": self.fed + step,
@@ -174,7 +178,7 @@ class _Uncached:
     self.model, self.params, self.width = model, params, width
     self.prompt, self.lengths = _prompt(batch)
     self.size = self.prompt.shape[0]
-    wide = dict(_encoder(batch))
+    wide = {**_encoder(batch), **_domain(batch)}
     prefix = batch.get("decoder_causal_attention")
     if prefix is not None:
       wide["decoder_causal_attention"] = _padded(jnp.asarray(prefix), max_length)
@@ -205,6 +209,13 @@ class _Uncached:
 
 def _encoder(batch: Batch) -> dict[str, jax.Array]:
   return {name: jnp.asarray(x) for name, x in batch.items() if name.startswith("encoder_")}
+
+
+def _domain(batch: Batch) -> dict[str, jax.Array]:
+  """The label of each row's domain, `[batch, 1]`, where the batch tells it: that of its first token
+  holds for all that follows."""
+  told = batch.get(DOMAIN)
+  return {} if told is None else {DOMAIN: jnp.asarray(told)[:, :1]}
 
 
 def _prompt(batch: Batch) -> tuple[jax.Array, jax.Array]:

@@ -19,11 +19,16 @@ Sparse = tuple[bool, ...]  # of each layer of a period, whether it has experts
 
 def one_in(step: int, layers: int) -> Sparse:
   """The period of layers of which one in `step` has experts: the second, or where `step` is 1 the
-  only one. Layers that are no multiple of `step` are one period; a `step` of 0 has no experts."""
-  if step == 0:
-    return (False,)
-  length = layers if layers % step else step
-  return tuple(number % step == (1 if step > 1 else 0) for number in range(length))
+  only one; where `step` is 0 none has."""
+  first = 1 if step > 1 else 0
+  return period_of(tuple(step > 0 and number % step == first for number in range(layers)))
+
+
+def period_of(layers: Sparse) -> Sparse:
+  """The shortest period that all layers repeat."""
+  count = len(layers)
+  lengths = (n for n in range(1, count + 1) if layers[:n] * (count // n) == layers)
+  return layers[: next(lengths)]
 
 
 def with_experts(tower: Any, make: Callable[[], nn.Module], sparse: Sparse) -> Any:

@@ -33,6 +33,7 @@ def features(side: str, rows: int, length: int, vocab: int, seed: int = 0) -> di
     f"{side}_loss_weights": np.ones((rows, length), np.int32),
     f"{side}_positions": np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
     f"{side}_segment_ids": np.ones((rows, length), np.int32),
+    f"{side}_domain": np.repeat(np.arange(rows, dtype=np.int32)[:, None] % 2, length, axis=1),
   }
 
 
