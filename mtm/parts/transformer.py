@@ -352,8 +352,14 @@ def _context(batch: Batch, side: str, train: bool, padding: bool = False) -> Con
 
 
 def _refuse_looking_ahead(decoder: Tower) -> None:
-  """Raises UserError where a mixer says of itself that it sees what is to be predicted."""
+  """Raises UserError where a mixer says of itself that it sees what is to be predicted, or a
+  channel mixer that its experts are chosen with a view to it."""
   for block in decoder.stack.period:
+    if not getattr(block.channel, "causal", True):
+      raise UserError(
+        f"{type(block.channel).__name__} in which experts choose among all tokens would show a"
+        " decoder those that it is to predict: take a router whose tokens choose, or an Encoder"
+      )
     if not getattr(block.mixer, "causal", True):
       raise UserError(
         f"{type(block.mixer).__name__} with causal = False would show a decoder the tokens that it"
