@@ -81,6 +81,8 @@ def _paths(home: Path) -> dict[str, str]:
   names = {
     "card": "card.md",
     "loss curve": "plots/loss.png",
+    "load of experts": "plots/experts.png",
+    "alarms": "alarms.jsonl",
     "samples": "samples",
     "metrics": "metrics.jsonl",
     "checkpoints": "checkpoints",

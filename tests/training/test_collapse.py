@@ -6,10 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+from mtm.families.switch_decoder import switch_decoder
+from mtm.objectives.causal_lm import CausalLM
 from mtm.training.collapse import FILE, Collapse, Watch, layers
+from mtm.training.metrics import plain
+from mtm.training.optimizers.adamw import adamw
+from mtm.training.trainer import Trainer
+from tests.training import tiny
 
 
 def metrics(entropy: list[float], dropped: list[float], dead: list[float]) -> dict[str, Any]:
@@ -76,3 +83,31 @@ def test_a_stack_of_one_repetition_tells_numbers_instead_of_arrays() -> None:
   ((name, figures),) = layers(metrics([0.3], [0.1], [0.2]))
   assert name == "decoder/block_1, repetition 0"
   assert figures == {"load_entropy": 0.3, "dropped": 0.1, "dead": 0.2}
+
+
+@pytest.mark.parametrize(("balance", "collapses"), [(-1.0, True), (0.1, False)])
+def test_a_model_built_to_collapse_raises_it_and_a_balanced_one_does_not(
+  balance: float, collapses: bool
+) -> None:
+  """A balance loss of the wrong sign rewards one expert for having all."""
+  model = switch_decoder(
+    1,
+    tiny.EMBED,
+    tiny.HEADS,
+    16,
+    tiny.VOCAB,
+    4,
+    step=1,
+    balance=balance,
+    scan=False,
+    group=tiny.ROWS * tiny.LENGTH,
+  )
+  batch = tiny.batch("llama")
+  run = Trainer(model, CausalLM(), adamw(0.03), tiny.one_device(), tiny.shapes(batch))
+  notes: list[str] = []
+  watch = Watch(Collapse(entropy=0.3, dropped=1.0, dead=0.7, patience=5, grace=5), notes.append)
+  state, put = run.create(), run.plan.put_batch(batch)
+  for step in range(1, 41):
+    state, sums = run.train_step(state, put)
+    watch(step, {name: plain(value) for name, value in jax.device_get(sums.means()).items()})
+  assert len(notes) == collapses
