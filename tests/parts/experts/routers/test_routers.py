@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mtm.errors import UserError
 from mtm.parts.experts.routers import Router, Routing, Tokens
-from mtm.parts.experts.routers._base import balance_loss, z_loss
+from mtm.parts.experts.routers._base import balance_loss, jittered, z_loss
 from mtm.parts.experts.routers.base import Base, priced, seated
 from mtm.parts.experts.routers.domain import Domain
 from mtm.parts.experts.routers.expert_choice import ExpertChoice
@@ -86,6 +86,14 @@ def test_jitter_is_of_training_alone() -> None:
   still = route(Switch(jitter=0.5))
   assert (route(Switch(jitter=0.5), key=0).weight != still.weight).any()
   np.testing.assert_array_equal(still.weight, route(Switch(jitter=0.0), key=0).weight)
+
+
+def test_jitter_is_uniform_around_one() -> None:
+  noise = np.asarray(jittered(jnp.ones((100, 200)), 0.1, jax.random.key(0)))
+  assert (noise >= 0.9).all() and (noise <= 1.1).all()
+  # Five deviations of the mean, and about as many of the deviation, of 20,000 draws.
+  np.testing.assert_allclose(noise.mean(), 1.0, atol=5 * 0.1 / np.sqrt(3 * 20_000))
+  np.testing.assert_allclose(noise.std(), 0.1 / np.sqrt(3), rtol=0.02)
 
 
 def test_losses_at_balance_and_at_collapse_have_the_values_of_the_papers() -> None:
