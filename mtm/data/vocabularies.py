@@ -34,6 +34,7 @@ CURE = (
 # The order in which transformers adds what a vocabulary lacks.
 SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+PROPHETNET = {role: token for role, token in BERT.items() if role != "cls"}
 GPT2 = dict.fromkeys(("bos", "eos", "unk"), "<|endoftext|>")
 T5_NAMES = {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
 ROBERTA = {
@@ -143,9 +144,30 @@ def _extra_ids(configs: Configs) -> int:
   return int(configs.option("extra_ids", listed or EXTRA_IDS.get(configs.kind or "", 0)))
 
 
-def _wordpiece(folder: pathlib.Path, configs: Configs) -> TokenizerJson:
-  """BERT's pipeline over `vocab.txt`; the number of a line is an id."""
-  tk, path = tokenizers(), folder / "vocab.txt"
+def _bert(folder: pathlib.Path, configs: Configs) -> TokenizerJson:
+  """BERT's `vocab.txt`."""
+  return _wordpiece(folder / "vocab.txt", configs, BERT, ("cls", "sep"))
+
+
+def _prophetnet(folder: pathlib.Path, configs: Configs) -> TokenizerJson:
+  """ProphetNet's `prophetnet.tokenizer`: BERT's with nothing before a text, and a token that parts
+  sentences."""
+  path, parting = folder / "prophetnet.tokenizer", content(configs.named("x_sep")) or "[X_SEP]"
+  return _wordpiece(path, configs, PROPHETNET, (None, "sep"), [parting], plain=True)
+
+
+def _wordpiece(
+  path: pathlib.Path,
+  configs: Configs,
+  defaults: Mapping[str, str],
+  frame: tuple[str | None, str | None],
+  more: Sequence[str] = (),
+  plain: bool = False,
+) -> TokenizerJson:
+  """BERT's pipeline over a list of tokens; the number of a line is an id. See `_built`; `plain`: as
+  code without the `tokenizers` library has it, which composes characters first and leaves spaces
+  before punctuation when it decodes."""
+  tk = tokenizers()
   try:
     with open(path, encoding="utf-8") as lines:
       ids = {line.rstrip("\n"): i for i, line in enumerate(lines)}
@@ -161,9 +183,12 @@ def _wordpiece(folder: pathlib.Path, configs: Configs) -> TokenizerJson:
     strip_accents=configs.option("strip_accents", None),
     lowercase=configs.option("do_lower_case", True),
   )
+  if plain:
+    composed = [tk.normalizers.NFC(), backend.normalizer]
+    backend.normalizer = tk.normalizers.Sequence(composed)
   backend.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
-  backend.decoder = tk.decoders.WordPiece(prefix="##")
-  return _built(backend, path, configs, BERT, ("cls", "sep"))
+  backend.decoder = tk.decoders.WordPiece(prefix="##", cleanup=not plain)
+  return _built(backend, path, configs, defaults, frame, more)
 
 
 def _byte_bpe(folder: pathlib.Path, configs: Configs) -> TokenizerJson:
@@ -252,7 +277,8 @@ LAYOUTS: list[tuple[tuple[str, ...], Read, Kinds]] = [
   # fairseq's name: XLM-R and its like move all ids by one.
   (("sentencepiece.bpe.model",), _llama("sentencepiece.bpe.model"), T5 + LLAMA),
   (("tokenizer.model",), _llama("tokenizer.model"), (None, *T5, *LLAMA)),
-  (("vocab.txt",), _wordpiece, BERTS),
+  (("prophetnet.tokenizer",), _prophetnet, ()),
+  (("vocab.txt",), _bert, BERTS),
   (("vocab.json", "merges.txt"), _byte_bpe, tuple(BYTE_BPE)),
 ]
 WITHOUT_FILES: dict[str | None, Callable[[Configs], Vocabulary]] = {

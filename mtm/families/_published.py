@@ -123,6 +123,7 @@ class Published:
     prefix: what stands before a bare model's names in those of `architectures`.
     ignored: tensors that hold no parameter, such as buffers, as regular expressions.
     copies: tensors that may repeat another one, as tied heads do: name → whose copy.
+    counted: whether an encoder's positions count the tokens that are no padding.
     ids: special ids that their class has where a config.json says nothing, such as
       `{"pad_token_id": 1}`; None: its user has to say.
     others: like `rows`, of other ways to store the same parameters; a checkpoint is read, and
@@ -140,6 +141,7 @@ class Published:
   copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
   ids: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
   others: tuple[Callable[[Arguments], Sequence[Row]], ...] = ()
+  counted: bool = False
 
 
 def complete(build: Callable[..., Model], arguments: Arguments) -> Arguments:

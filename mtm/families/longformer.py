@@ -129,7 +129,7 @@ HF = Published(
   # A pooler stands in some files; masked language modelling does not read it.
   (r"longformer\.embeddings\.position_ids", r"longformer\.pooler\.dense\.(weight|bias)"),
   encoder.tied("lm_head.decoder", "longformer.embeddings.word_embeddings.weight", "lm_head.bias"),
-  encoder.FAIRSEQ,
+  encoder.FAIRSEQ, counted=True,
 )  # fmt: skip
 
 EXAMPLES = [

@@ -120,7 +120,7 @@ HF = Published(
   # A pooler stands in some files; masked language modelling does not read it.
   (r"mpnet\.embeddings\.position_ids", r"mpnet\.pooler\.dense\.(weight|bias)"),
   encoder.tied("lm_head.decoder", "mpnet.embeddings.word_embeddings.weight", "lm_head.bias"),
-  encoder.FAIRSEQ,
+  encoder.FAIRSEQ, counted=True,
 )  # fmt: skip
 
 EXAMPLES = [functools.partial(mpnet, 2, 16, 4, 40, max_length=32, mlp=24)]

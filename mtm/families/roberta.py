@@ -91,7 +91,7 @@ HF = Published(
   # A pooler stands in some files; masked language modelling does not read it.
   (r"roberta\.embeddings\.position_ids", r"roberta\.pooler\.dense\.(weight|bias)"),
   encoder.tied("lm_head.decoder", "roberta.embeddings.word_embeddings.weight", "lm_head.bias"),
-  encoder.FAIRSEQ,
+  encoder.FAIRSEQ, counted=True,
 )  # fmt: skip
 
 EXAMPLES = [functools.partial(roberta, 2, 16, 4, 40, max_length=32, mlp=24)]

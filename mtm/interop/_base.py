@@ -48,6 +48,7 @@ class Foreign:
     pad_id: the id that pads, or None.
     bos_id: the id that begins a text of a decoder alone, or None.
     prefix: whether a decoder alone reads its prompt in both directions.
+    counted: whether an encoder's positions count the tokens that are no padding.
     files: what must travel along to write the checkpoint back: name → path.
     layout: what else must be known for that, JSON-able.
     moments: reads the optimizer's state; None where the checkpoint has none that mtm knows.
@@ -65,6 +66,7 @@ class Foreign:
   pad_id: int | None = 0
   bos_id: int | None = None
   prefix: bool = False
+  counted: bool = False
   files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
   layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   moments: Callable[[], Moments] | None = None

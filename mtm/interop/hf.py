@@ -27,7 +27,7 @@ CONFIG = "config.json"
 TOKENIZER = (
   "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
   "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
-  "tokenizer.model", "generation_config.json",
+  "tokenizer.model", "prophetnet.tokenizer", "generation_config.json",
 )  # fmt: skip
 OLD = {"gamma": "weight", "beta": "bias"}  # what norms were called in TensorFlow's days
 _DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
@@ -89,7 +89,7 @@ class HuggingFace:
     return Foreign(
       str(path), family.build, arguments, source, rows, family.ignored, family.copies,
       files={name: path / name for name in kept}, layout=layout,
-      **special(path, values, family.ids),
+      counted=family.counted, **special(path, values, family.ids),
     )  # fmt: skip
 
   def write(self, path: Path, export: Export) -> int:

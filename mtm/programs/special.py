@@ -26,6 +26,7 @@ class Special:
     eos_id: what ends a sequence, or several ids any of which does; None: nobody says.
     bos_id: what begins a text of a decoder alone, or None.
     prefix: whether a decoder alone reads its prompt in both directions.
+    counted: whether an encoder's positions count the tokens that are no padding.
   """
 
   begin_id: int | None = 0
@@ -33,6 +34,7 @@ class Special:
   eos_id: Ids = None
   bos_id: int | None = None
   prefix: bool = False
+  counted: bool = False
 
   @classmethod
   def of(cls, told: Mapping[str, Any] | Foreign) -> Special:

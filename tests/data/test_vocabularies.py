@@ -56,6 +56,14 @@ def test_word_pieces_keep_case_where_the_configuration_says_so(folder):
   assert from_directory(folder).encode("Hello hello") == [6, 5]
 
 
+def test_word_pieces_of_prophetnet_begin_with_the_text_and_part_sentences(folder):
+  (folder / "prophetnet.tokenizer").write_text("\n".join([*WORDS, "[X_SEP]"]) + "\n")
+  tell(folder, "config", model_type="prophetnet")
+  v = from_directory(folder)
+  assert v.framed("Hello [X_SEP] world") == [5, 11, 7, 8, 3]
+  assert (v.pad_id, v.eos_id, v.unk_id, v.vocab_size) == (0, 3, 1, 12)
+
+
 def test_byte_pairs_are_gpt2s(folder):
   bpe(folder, "<|endoftext|>")
   v = from_directory(folder)

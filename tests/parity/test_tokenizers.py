@@ -92,12 +92,10 @@ def decoded(theirs: Any, ids: list[int]) -> str:
   return theirs.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
-@pytest.mark.parametrize("lower", [True, False])
-def test_bert_word_pieces(lower: bool, tmp_path: Path) -> None:
+def word_pieces(path: Path, special: list[str], lower: bool) -> None:
+  """Trains a list of tokens."""
   import tokenizers as tk
-  import transformers
 
-  special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
   trained = tk.Tokenizer(tk.models.WordPiece(unk_token="[UNK]"))
   trained.normalizer = tk.normalizers.BertNormalizer(lowercase=lower)
   trained.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
@@ -106,7 +104,14 @@ def test_bert_word_pieces(lower: bool, tmp_path: Path) -> None:
   )
   trained.train_from_iterator(strings(0, 500), trainer)
   ids = trained.get_vocab()
-  (tmp_path / "vocab.txt").write_text("".join(f"{t}\n" for t in sorted(ids, key=ids.__getitem__)))
+  path.write_text("".join(f"{t}\n" for t in sorted(ids, key=ids.__getitem__)))
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_bert_word_pieces(lower: bool, tmp_path: Path) -> None:
+  import transformers
+
+  word_pieces(tmp_path / "vocab.txt", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], lower)
   config = {"do_lower_case": lower, "tokenizer_class": "BertTokenizer"}
   (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
   (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
@@ -117,6 +122,21 @@ def test_bert_word_pieces(lower: bool, tmp_path: Path) -> None:
   assert (ours.bos_id, ours.eos_id) == (theirs.cls_token_id, theirs.sep_token_id)
   agree(ours, theirs, strings(1, special=("[MASK]", "[UNK]")))
   saved_by_transformers_is_read_alike(ours, tmp_path)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_prophetnet_word_pieces(lower: bool, tmp_path: Path) -> None:
+  import transformers
+
+  tokens = ["[PAD]", "[X_SEP]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+  word_pieces(tmp_path / "prophetnet.tokenizer", tokens, lower)
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": "prophetnet"}))
+  (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
+  ours = from_directory(tmp_path)
+  theirs = transformers.ProphetNetTokenizer.from_pretrained(tmp_path)
+  assert ours.vocab_size == len(theirs)
+  assert (ours.pad_id, ours.eos_id) == (theirs.pad_token_id, theirs.sep_token_id)
+  agree(ours, theirs, strings(1, special=("[MASK]", "[X_SEP]")))
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "roberta"])
