@@ -9,7 +9,10 @@ import pytest
 
 from mtm.decoding import domains
 from mtm.errors import UserError
+from mtm.families.demix import demix
+from mtm.parts.experts import banks
 from mtm.types import Output
+from tests.contracts.discovered import parameters
 
 DOMAINS, VOCAB, L = 3, 5, 6
 RNG = np.random.default_rng(0)
@@ -41,7 +44,7 @@ def likelihoods(batch) -> np.ndarray:
 
 
 def at_targets(prior, batch) -> np.ndarray:
-  logits = domains.mixed(apply, DOMAINS, prior)(TABLE, batch).logits
+  logits = jax.jit(domains.mixed(apply, DOMAINS, prior))(TABLE, batch).logits
   # It says probabilities: they add up to 1 but for float32 sums.
   np.testing.assert_allclose(jax.nn.logsumexp(logits, axis=-1), 0, atol=1e-5)
   return np.take_along_axis(np.asarray(logits), batch["decoder_target_tokens"][..., None], 2)[
@@ -111,3 +114,22 @@ def test_a_prior_for_other_domains_and_a_cache_are_refused() -> None:
     domains.mixed(apply, DOMAINS, np.ones(2))(TABLE, texts())
   with pytest.raises(UserError, match="use_cache = False"):
     domains.mixed(apply, DOMAINS)(TABLE, texts(), cache={})
+
+
+def test_a_demix_is_mixed_and_a_domain_that_is_added_as_a_copy_changes_nothing() -> None:
+  model, larger = (demix(1, 8, 2, VOCAB, domains=count, max_length=L) for count in (2, 3))
+  batch = texts(2)
+  labelled = {**batch, "decoder_domain": np.zeros((2, L), np.int32)}
+  params = parameters(model.init, labelled)
+  prior = np.array([0.4, 0.6], np.float32)
+  found = jax.jit(lambda p: domains.log_likelihoods(model.apply, p, batch, 2))(params)
+  assert float(jnp.min(jnp.abs(found[:, 0] - found[:, 1]))) > 1e-3, "the experts agree"
+  told = jax.jit(domains.mixed(model.apply, 2, prior))(params, batch).logits
+  at_target = np.take_along_axis(told, batch["decoder_target_tokens"][..., None], 2)[..., 0]
+  wanted = np.log(np.exp(np.asarray(found, np.float64)) @ prior)
+  np.testing.assert_allclose(at_target.sum(1), wanted, rtol=1e-5)  # float32 sums
+  # Shared out between a domain and its copy, the prior means the same.
+  more = banks.added(params, model.axes(labelled), like=(1,))
+  halves = np.array([0.4, 0.5, 0.1], np.float32)
+  shared = jax.jit(domains.mixed(larger.apply, 3, halves))(more, batch)
+  np.testing.assert_allclose(shared.logits, told, rtol=1e-5, atol=1e-5)
