@@ -154,5 +154,5 @@ HF = Published(
 
 EXAMPLES = [
   functools.partial(mixtral, 2, 16, 4, 24, 40, experts=4),
-  functools.partial(mixtral, 2, 16, 4, 24, 40, kv_heads=2, experts=3, chosen=1, window=3),
+  functools.partial(mixtral, 2, 16, 4, 24, 40, kv_heads=2, experts=3, window=3),
 ]

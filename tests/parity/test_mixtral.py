@@ -41,7 +41,7 @@ CASES = {
   ),
   "mixtral_window": harness.Case(
     lambda: model(
-      hidden_size=24, num_attention_heads=6, num_key_value_heads=2, num_hidden_layers=3,
+      mlp=9, hidden_size=16, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2,
       num_local_experts=5, num_experts_per_tok=3, sliding_window=3, tie_word_embeddings=True,
     ),
     harness.decoder(37),
