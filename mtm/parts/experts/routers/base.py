@@ -29,7 +29,7 @@ class Base:
 
   The paper's auction takes as many rounds as the scores happen to need. Here Sinkhorn's iterations
   find a price for each expert, then tokens go to the best expert that has a place, those that have
-  most to lose first: 97 to 100 % of the best assignment's gain over chance on random scores.
+  most to lose first: on random scores 95 to 100 % of what the best assignment gains over chance.
 
   Attributes:
     iterations: Sinkhorn's.
