@@ -28,8 +28,8 @@ test-all: $(VENV)/.installed-dev ## Runs all tests
 parity: $(VENV)/.installed-parity ## Compares with transformers on torch, live
 	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m parity tests/parity $(ARGS)
 
-tpu: $(VENV)/.installed-tpu ## Compiles sparse attention for TPUs, none of which need be here
-	@TPU_SKIP_MDS_QUERY=1 $(PYTHON) -m pytest -n0 -m tpu tests/e2e/test_tpu.py $(ARGS)
+tpu: $(VENV)/.installed-tpu ## Compiles sparse attention and experts for TPUs, none of which need be here
+	@TPU_SKIP_MDS_QUERY=1 $(PYTHON) -m pytest -n0 -m tpu tests/e2e $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Checks style and types
 	@$(PYTHON) -m ruff check .

@@ -1,0 +1,106 @@
+"""Experts compiled for TPUs that are not here: rows go to their experts by all-to-all.
+
+Needs `libtpu`, see `test_tpu.py`; `make tpu` runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import Mesh
+
+from mtm import axes
+from mtm.parts.context import Context
+from mtm.parts.experts.dispatch.capacity import Capacity
+from mtm.parts.experts.dispatch.dropless import Dropless
+from mtm.parts.experts.layer import Experts
+from mtm.parts.experts.mlp import ExpertMlp
+from mtm.parts.experts.routers.switch import Switch
+from mtm.sharding.mesh import mesh as make_mesh
+from mtm.sharding.plan import Plan
+
+pytestmark = pytest.mark.tpu
+EXPERTS, EMBED, HIDDEN, ROWS, LENGTH = 16, 512, 2048, 16, 1024
+
+
+@pytest.fixture(scope="module")
+def chips() -> Mesh:
+  """Sixteen chips of a v5e: two groups of eight that share the experts."""
+  pytest.importorskip("libtpu")
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
+  from jax.experimental.topologies import get_topology_desc
+
+  devices = get_topology_desc(
+    platform="tpu", topology_name="v5e:4x4", chip_config_name="default",
+    chips_per_host_bounds=(2, 2, 1), num_slices=1,
+  ).devices  # fmt: skip
+  return make_mesh(data=2, expert=8, devices=devices)
+
+
+def program(chips: Mesh, engine: str, dispatch: Any) -> Any:
+  """A layer of experts forward and backward, compiled."""
+  plan = Plan(chips)
+  layout = plan.activations
+  module = Experts(EXPERTS, Switch(), ExpertMlp(HIDDEN), dispatch, dispatch, engine)
+  shape = (ROWS, LENGTH, EMBED)
+  x = jax.ShapeDtypeStruct(
+    shape, jnp.bfloat16, sharding=layout.sharding(("batch", "length", "embed"), shape)
+  )
+  positions = jnp.zeros(shape[:2], jnp.int32)
+  context = Context(positions, train=True)
+  with axes.use(None):
+    boxed = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape, jnp.bfloat16), context)
+  names = jax.tree.map(
+    lambda box: tuple(box.names), boxed, is_leaf=lambda b: isinstance(b, nn.meta.AxisMetadata)
+  )
+  shapes = nn.meta.unbox(boxed)
+  where = plan.of_params(names, shapes)
+  params = jax.tree.map(
+    lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), shapes, where
+  )
+
+  def step(params: Any, x: Any) -> Any:
+    def loss(params: Any, x: Any) -> jax.Array:
+      y, aux = module.apply(params, x, context, rngs={"dropout": jax.random.key(0)})
+      return jnp.sum(jnp.square(y.astype(jnp.float32))) + sum(aux.losses.values())
+
+    return jax.grad(loss, (0, 1))(params, x)
+
+  with axes.use(layout):
+    return jax.jit(step).lower(params, x).compile()
+
+
+def collectives(compiled: Any, kind: str) -> list[str]:
+  """The shapes that collectives of this kind give."""
+  return re.findall(rf"= \(?(\S+?)[ {{].* {kind}(?:-start)?\(", compiled.as_text())
+
+
+def elements(shape: str) -> int:
+  sizes = re.findall(r"\[([\d,]*)\]", shape)
+  total = 1
+  for size in filter(None, sizes[0].split(",")):
+    total *= int(size)
+  return total
+
+
+@pytest.mark.parametrize("engine", ["einsum", "gather", "auto"])
+def test_rows_travel_by_all_to_all_and_nobody_gathers_them(chips: Mesh, engine: str) -> None:
+  compiled = program(chips, engine, Capacity(1.25))
+  # There and back, forward and backward.
+  assert len(collectives(compiled, "all-to-all")) >= 4
+  rows = ROWS * LENGTH * EMBED  # of the whole batch
+  gathered = [s for s in collectives(compiled, "all-gather") if elements(s) >= rows // 4]
+  assert not gathered, "a device holds rows that are not its own"
+  kernel = EXPERTS * EMBED * HIDDEN
+  assert not [s for s in collectives(compiled, "all-gather") if elements(s) >= kernel]
+
+
+def test_a_dropless_layer_compiles_on_a_cut_mesh(chips: Mesh) -> None:
+  compiled = program(chips, "auto", Dropless())
+  assert compiled.memory_analysis().temp_size_in_bytes > 0
