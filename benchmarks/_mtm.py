@@ -1,4 +1,4 @@
-"""The side of mtm: `python -m benchmarks._mtm train|decode gpt2|t5 SIZE STEPS` prints JSON.
+"""The side of mtm: `python -m benchmarks._mtm train|decode gpt2|t5|switch SIZE STEPS` prints JSON.
 
 Runs the training step and the decoder that `mtm.train` and `mtm.infer` run.
 """
@@ -14,10 +14,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks._sizes import LEARNING_RATE, SIZES, WEIGHT_DECAY, Size
+from benchmarks._sizes import (
+  CAPACITY,
+  EXPERTS,
+  LEARNING_RATE,
+  SIZES,
+  TWO_TOWERS,
+  WEIGHT_DECAY,
+  Size,
+)
 from mtm.decoding.greedy import Greedy
 from mtm.decoding.loop import generate
 from mtm.families.gpt2 import gpt2
+from mtm.families.switch import switch
 from mtm.families.t5 import t5
 from mtm.objectives.causal_lm import CausalLM
 from mtm.objectives.seq2seq import Seq2Seq
@@ -32,6 +41,11 @@ WARM_UP = 3  # steps after compilation that are not counted
 
 def build(family: str, size: Size) -> tuple[Model, Any]:
   """A model of `family` and its objective."""
+  if family == "switch":
+    return switch(
+      size.layers, size.embed, size.heads, size.embed // size.heads, size.mlp, size.vocab, EXPERTS,
+      capacity=CAPACITY, dropout=size.dropout, tied=False, scan=False,
+    ), Seq2Seq()  # fmt: skip
   if family == "t5":
     model = t5(
       size.layers, size.embed, size.heads, size.embed // size.heads, size.mlp, size.vocab,
@@ -58,7 +72,7 @@ def train(family: str, size: Size, steps: int) -> list[float]:
     "decoder_target_tokens": targets,
     "decoder_loss_weights": np.ones_like(targets),
   }
-  if family == "t5":
+  if family in TWO_TOWERS:
     batch["encoder_input_tokens"] = targets
   optimizer = adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
   plan = Plan(mesh(devices=jax.devices()[:1]))
@@ -80,7 +94,9 @@ def decode(family: str, size: Size, steps: int) -> list[float]:
   model, _ = build(family, size)
   prompt = tokens(size, size.prompt)
   example = {"decoder_input_tokens": prompt, "encoder_input_tokens": prompt}
-  batch = {"encoder_input_tokens": prompt} if family == "t5" else {"decoder_input_tokens": prompt}
+  batch = (
+    {"encoder_input_tokens": prompt} if family in TWO_TOWERS else {"decoder_input_tokens": prompt}
+  )
   plan = Plan(mesh(devices=jax.devices()[:1]))
   params = plan.jit(model.prepare)(plan.jit(model.init)(jax.random.key(0), example))
   # No token has the id -1, so that nothing ends early.

@@ -35,10 +35,12 @@ class Side:
   Attributes:
     module: the module that runs it, as `python -m MODULE WORK FAMILY SIZE STEPS`.
     environment: variables of its process.
+    first: arguments of its own, before those of the case.
   """
 
   module: str
   environment: Mapping[str, str]
+  first: tuple[str, ...] = ()
 
   def run(self, *arguments: str) -> dict[str, Any]:
     """`{"seconds": [...], "versions": {...}}` of a fresh process.
@@ -46,7 +48,7 @@ class Side:
     Raises:
       BenchmarkError: it failed; with the last line that it wrote.
     """
-    command = [sys.executable, "-m", self.module, *arguments]
+    command = [sys.executable, "-m", self.module, *self.first, *arguments]
     done = subprocess.run(
       command, env=environment(self.environment), capture_output=True, text=True, timeout=TIMEOUT
     )

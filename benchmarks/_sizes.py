@@ -36,3 +36,6 @@ SIZES = {
 }
 LEARNING_RATE = 1e-4
 WEIGHT_DECAY = 0.01
+TWO_TOWERS = ("t5", "switch")
+EXPERTS = 8  # of a Switch Transformer, in every second layer
+CAPACITY = 1.25  # their places in a row, as a multiple of its tokens

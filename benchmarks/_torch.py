@@ -14,13 +14,32 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks._sizes import LEARNING_RATE, SIZES, WEIGHT_DECAY, Size
+from benchmarks._sizes import (
+  CAPACITY,
+  EXPERTS,
+  LEARNING_RATE,
+  SIZES,
+  TWO_TOWERS,
+  WEIGHT_DECAY,
+  Size,
+)
 
 WARM_UP = 3
 
 
 def build(family: str, size: Size) -> Any:
   """A model of `family` with fresh parameters."""
+  if family == "switch":
+    config = transformers.SwitchTransformersConfig(
+      vocab_size=size.vocab, d_model=size.embed, d_kv=size.embed // size.heads, d_ff=size.mlp,
+      num_layers=size.layers, num_decoder_layers=size.layers, num_heads=size.heads,
+      num_sparse_encoder_layers=size.layers // 2, num_sparse_decoder_layers=size.layers // 2,
+      num_experts=EXPERTS, expert_capacity=round(CAPACITY * size.length / EXPERTS),
+      router_aux_loss_coef=0.01, output_router_logits=True, dropout_rate=size.dropout,
+      tie_word_embeddings=False, decoder_start_token_id=0, pad_token_id=0, eos_token_id=None,
+      attn_implementation="eager",
+    )  # fmt: skip
+    return transformers.SwitchTransformersForConditionalGeneration(config)
   if family == "t5":
     config = transformers.T5Config(
       vocab_size=size.vocab, d_model=size.embed, d_kv=size.embed // size.heads, d_ff=size.mlp,
@@ -74,7 +93,7 @@ def decode(family: str, size: Size, steps: int) -> list[float]:
         num_beams=1, use_cache=True,
       )  # fmt: skip
     seconds.append(time.perf_counter() - start)
-    generated = out.shape[1] - (1 if family == "t5" else size.prompt)
+    generated = out.shape[1] - (1 if family in TWO_TOWERS else size.prompt)
     if generated != size.generated:
       raise RuntimeError(f"{generated} tokens were generated instead of {size.generated}")
   return seconds[WARM_UP:]

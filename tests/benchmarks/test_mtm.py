@@ -23,3 +23,11 @@ def test_prints_the_seconds_of_every_step(
 def test_ids_avoid_padding_and_end() -> None:
   ids = _mtm.tokens(SIZES["tiny"], 16)
   assert ids.min() >= 2 and ids.max() < SIZES["tiny"].vocab
+
+
+def test_a_switch_has_experts_in_every_second_layer() -> None:
+  model, _ = _mtm.build("switch", SIZES["tiny"])
+  assert [type(block.channel).__name__ for block in model.module.encoder.stack.period] == [
+    "Mlp",
+    "Experts",
+  ]

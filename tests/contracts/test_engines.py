@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mtm import axes
+from mtm.discovery import modules
 from mtm.parts.experts.dispatch import Dispatch
 from mtm.parts.experts.dispatch.capacity import Capacity
 from mtm.parts.experts.dispatch.dropless import Dropless
@@ -24,6 +25,12 @@ from mtm.parts.experts.routers import Routing
 from tests.contracts.discovered import examples
 
 ENGINES = examples("mtm.parts.experts.engines")
+# Of each engine the example that has most to do for so few tokens.
+HARDEST = [
+  pytest.param(module.EXAMPLES[-1], id=module.__name__.rsplit(".", 1)[1])
+  for module in modules("mtm.parts.experts.engines")
+  if module.EXAMPLES[0] != Einsum()
+]
 EXPERT = ExpertMlp(5, gated=True, bias=True)
 G, N, E, D, K = 2, 6, 3, 4, 2
 FEW = Capacity(0.5, minimum=1)
@@ -117,42 +124,38 @@ def test_engine_is_the_reference_where_tokens_choose(
   compare(engine, dispatch, routing(case), 2e-5, *arrays())
 
 
-@pytest.mark.parametrize("dispatch", [Capacity(0.9), Dropless()], ids=["capacity", "dropless"])
-@pytest.mark.parametrize("engine", ENGINES)
-def test_engine_is_the_reference_where_experts_choose(engine: Engine, dispatch: Dispatch) -> None:
-  compare(engine, dispatch, routing("experts choose", None), 2e-5, *arrays())
+@pytest.mark.parametrize("engine", HARDEST)
+def test_engine_is_the_reference_where_experts_choose(engine: Engine) -> None:
+  compare(engine, Dropless(), routing("experts choose", None), 2e-5, *arrays())
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", HARDEST)
 def test_one_token_will_do(engine: Engine) -> None:
   compare(engine, Dropless(), routing("two", tokens=1), 2e-5, *arrays(tokens=1))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", HARDEST)
 def test_bfloat16_stays_near_the_reference(engine: Engine) -> None:
   # Both round each product to 8 bits, and add up to 12 values of size 10 in other orders.
   compare(engine, Dropless(), routing("two"), 0.15, *arrays(jnp.bfloat16))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", HARDEST)
 def test_what_an_expert_drops_is_dropped_backwards_too(engine: Engine) -> None:
   x, weights, d_y = arrays()
   plan = jax.vmap(lambda one: Dropless()(one, E, N))(routing("all to one"))
   expert = dataclasses.replace(EXPERT, dropout=0.5)
 
   @jax.jit
-  def run(scale: jax.Array) -> jax.Array:
-    work = Work(x * scale, plan, expert, weights, jax.random.key(0))
-    return jnp.sum(perform(work, engine)[0] * d_y)
+  @jax.value_and_grad
+  def run(scale: jax.Array, key: jax.Array) -> jax.Array:
+    return jnp.sum(perform(Work(x * scale, plan, expert, weights, key), engine)[0] * d_y)
 
-  slope = jax.grad(run)(jnp.float32(1))
-  step = jnp.float32(1e-2)
-  steps = run(1 + step) - run(1 - step)
-  np.testing.assert_allclose(slope, steps / (2 * step), rtol=2e-2)
-  kept = perform(Work(x, plan, EXPERT, weights), engine)[0]
-  assert not np.allclose(
-    kept, perform(Work(x, plan, expert, weights, jax.random.key(0)), engine)[0]
-  )
+  step, key = jnp.float32(1e-2), jax.random.key(0)
+  after, before = (run(1 + sign * step, key)[0] for sign in (1, -1))
+  value, slope = run(jnp.float32(1), key)
+  np.testing.assert_allclose(slope, (after - before) / (2 * step), rtol=2e-2)
+  assert abs(value - run(jnp.float32(1), jax.random.key(1))[0]) > 0.1
 
 
 def chosen(experts: int, tokens: int, dispatch: Dispatch, choices: int = 1) -> str:

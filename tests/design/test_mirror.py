@@ -16,6 +16,7 @@ ELSEWHERE = {
   "mtm.parts.patterns.*": "tests/parts/patterns/test_patterns.py",
   "mtm.parts.positions.*": "tests/parts/positions/test_positions.py",
   "mtm.parts.experts.dispatch.*": "tests/contracts/test_dispatch.py",
+  "mtm.parts.experts.engines.*": "tests/contracts/test_engines.py",
   "mtm.parts.experts.routers.*": "tests/parts/experts/routers/test_routers.py",
   "mtm.families.*": "tests/families/test_recorded.py",
   "mtm.interop._arrays": "tests/interop/test_t5x.py",

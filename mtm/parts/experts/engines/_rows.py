@@ -131,16 +131,16 @@ def _combine_forward(
   tokens: int,
   choices: int | None,
 ):
-  return combine(y_RD, weight_P, token_P, at, tokens, choices), (y_RD, weight_P, token_P, at)
+  return combine(y_RD, weight_P, token_P, at, tokens, choices), (y_RD, weight_P, at)
 
 
 def _combine_backward(tokens: int, choices: int | None, saved: tuple, d_TD: jax.Array):
   del tokens, choices
-  y_RD, weight_P, token_P, (row_P, pair_R, token_R) = saved
-  d_RD = picked(weight_P, pair_R)[:, None] * picked(d_TD, token_R)
-  y_PD = picked(y_RD, row_P).astype(jnp.float32)
-  d_weight_P = jnp.sum(y_PD * d_TD.at[token_P].get(mode="promise_in_bounds"), axis=1)
-  return d_RD.astype(y_RD.dtype), d_weight_P, None, None
+  y_RD, weight_P, (row_P, pair_R, token_R) = saved
+  d_RD = picked(d_TD, token_R)
+  d_weight_R = jnp.sum(y_RD.astype(jnp.float32) * d_RD, axis=1)
+  d_RD = picked(weight_P, pair_R)[:, None] * d_RD
+  return d_RD.astype(y_RD.dtype), picked(d_weight_R, row_P), None, None
 
 
 combine.defvjp(_combine_forward, _combine_backward)
