@@ -146,5 +146,5 @@ def _unknown(given: str, flag: str) -> str:
 
 
 def _shipped_runs() -> str:
-  runs = sorted(SHIPPED.glob("runs/*.gin"))
+  runs = [*sorted(SHIPPED.glob("runs/*.gin")), *sorted(SHIPPED.glob("runs/claims/*.gin"))]
   return ", ".join(str(run.relative_to(SHIPPED)) for run in runs) or "runs/pretrain.gin"

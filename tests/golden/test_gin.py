@@ -26,6 +26,7 @@ RUNS = {
     (*TRAIN[:1], "TASK_FEATURE_LENGTHS={'inputs': 128}", *TRAIN[2:], "INITIAL_CHECKPOINT_PATH='b'"),
   ),
   "quickstart": ("mtm.train:train", (), ()),
+  "claims/switch_vs_dense": ("mtm.train:train", (), ()),
   "eval": (
     "mtm.eval:evaluate",
     T5,
@@ -108,5 +109,8 @@ def test_a_t5_base_run_says_at_most_sixty_things():
 
 
 def test_every_shipped_run_has_a_golden_config():
-  assert {path.stem for path in (ROOT / "runs").glob("*.gin")} == RUNS.keys()
-  assert {path.stem for path in GOLDEN.glob("*.gin")} == RUNS.keys()
+  runs = ROOT / "runs"
+  every = [*runs.glob("*.gin"), *runs.glob("claims/*.gin")]
+  assert {str(path.relative_to(runs).with_suffix("")) for path in every} == RUNS.keys()
+  golden = {str(path.relative_to(GOLDEN).with_suffix("")) for path in GOLDEN.rglob("*.gin")}
+  assert golden == RUNS.keys()
