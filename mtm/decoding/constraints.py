@@ -62,4 +62,17 @@ class NoRepeat:
     return allowed.at[rows, columns, banned].set(False, mode="drop")
 
 
-EXAMPLES = [MinLength(3), Forbid((1, 4)), NoRepeat(2)]
+@dataclasses.dataclass(frozen=True)
+class Forced:
+  """One of these ids at this step, counted from 0, such as a language's code first (2001.08210)."""
+
+  step: int
+  ids: tuple[int, ...]
+
+  def __call__(self, view: View) -> jax.Array:
+    ids = jnp.arange(view.logits.shape[-1])
+    asked = jnp.any(ids[:, None] == jnp.array(self.ids, jnp.int32), axis=1)
+    return (asked | (view.step != self.step))[None, None]
+
+
+EXAMPLES = [MinLength(3), Forbid((1, 4)), NoRepeat(2), Forced(0, (3,))]

@@ -49,6 +49,7 @@ class Foreign:
     bos_id: the id that begins a text of a decoder alone, or None.
     prefix: whether a decoder alone reads its prompt in both directions.
     counted: whether an encoder's positions count the tokens that are no padding.
+    generation: what it says of generating besides, JSON-able, such as `min_length`.
     files: what must travel along to write the checkpoint back: name → path.
     layout: what else must be known for that, JSON-able.
     moments: reads the optimizer's state; None where the checkpoint has none that mtm knows.
@@ -67,6 +68,7 @@ class Foreign:
   bos_id: int | None = None
   prefix: bool = False
   counted: bool = False
+  generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
   layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   moments: Callable[[], Moments] | None = None

@@ -29,6 +29,13 @@ TOKENIZER = (
   "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
   "tokenizer.model", "prophetnet.tokenizer", "generation_config.json",
 )  # fmt: skip
+# What restricts which tokens come, for any way of choosing among them.
+GENERATION = (
+  "forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens",
+  "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "suppress_tokens",
+  "begin_suppress_tokens", "repetition_penalty", "encoder_repetition_penalty", "sequence_bias",
+  "exponential_decay_length_penalty", "forced_decoder_ids",
+)  # fmt: skip
 OLD = {"gamma": "weight", "beta": "bias"}  # what norms were called in TensorFlow's days
 _DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
 
@@ -89,7 +96,7 @@ class HuggingFace:
     return Foreign(
       str(path), family.build, arguments, source, rows, family.ignored, family.copies,
       files={name: path / name for name in kept}, layout=layout,
-      counted=family.counted, **special(path, values, family.ids),
+      counted=family.counted, generation=_asked(path, values), **special(path, values, family.ids),
     )  # fmt: skip
 
   def write(self, path: Path, export: Export) -> int:
@@ -170,6 +177,13 @@ def special(
     "pad_id": told.get("pad_token_id"),
     "bos_id": told.get("bos_token_id"),
   }
+
+
+def _asked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+  """What it says of generating; where it has no generation_config.json its config may say it."""
+  file = path / "generation_config.json"
+  told = json_object(file) if file.is_file() else values
+  return {name: told[name] for name in GENERATION if told.get(name) is not None}
 
 
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mtm.sharding.plan import Plan
 from mtm.types import Batch, Model, Params
 
 _NEVER = -1  # no token has this id
+_NUMBERS = "example_numbers"
 NO_BEGIN = "an input is empty, and nothing stands before it in this model: give it a token"
 SHORTEST = 16  # prompts are padded to this length times a power of two, so that few shapes compile
 
@@ -98,15 +99,20 @@ class Generator:
     prompts = iter(prompts)
     if self.use_cache:
       params = self.plan.jit(self.model.prepare)(params)  # once, not for every batch
-    while rows := list(itertools.islice(prompts, self.batch_size)):
-      ids = np.asarray([number for number, _ in rows])
+    while True:
+      rows = list(itertools.islice(prompts, self.batch_size))
+      longest = max((len(prompt) for _, prompt in rows), default=0)
+      most, longest = self.plan.largest([len(rows), longest])  # hosts run the same programs
+      if not most:
+        return
       if self.begin_id is None and not all(len(prompt) for _, prompt in rows):
         raise UserError(NO_BEGIN)
-      longest = max(len(prompt) for _, prompt in rows)
       padded = [list(prompt) for _, prompt in rows] + [[]] * (self.batch_size - len(rows))
       batch = self._batch(padded, self._length(longest))
-      keys = np.concatenate([ids, np.zeros(self.batch_size - len(rows), ids.dtype)])
-      out = jax.device_get(self._decode(params, self.plan.put_batch(batch), keys))
+      numbers = [number for number, _ in rows] + [0] * (self.batch_size - len(rows))
+      put = self.plan.put_batch({**batch, _NUMBERS: np.asarray(numbers).astype(np.int32)})
+      ids = put.pop(_NUMBERS)
+      out = self.plan.own(self._decode(params, put, ids), put)
       for index in range(len(rows)):
         yield _hypotheses(out, index, self.eos_id)
 

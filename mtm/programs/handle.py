@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from mtm.decoding import Policy
 from mtm.decoding.greedy import Greedy
 from mtm.errors import UserError
-from mtm.programs import published
+from mtm.programs import published, wishes
 from mtm.programs.examples import encoded
 from mtm.programs.generation import Generator, Hypothesis, padded
 from mtm.programs.modes import Score, Setting
@@ -23,7 +24,7 @@ from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
 from mtm.types import Batch, Model, Params
 
-SEGMENTS = "encoder_segment_ids"
+SEGMENTS, POSITIONS = "encoder_segment_ids", "encoder_positions"
 ROWS = 8  # examples together, or the next number that the mesh divides
 Text = str | Sequence[int]  # a text, or token ids where the model has no vocabulary
 
@@ -47,6 +48,8 @@ class Handle:
     framed: whether a text gets the special ids that the original's tokenizer puts around it;
       otherwise only its end, and that beside an encoder.
     prefix: whether a decoder alone reads its prompt in both directions.
+    counted: whether an encoder's positions count the tokens that are no padding, as RoBERTa's do.
+    generation: what the checkpoint asks of everyone who generates, see `mtm.programs.wishes`.
   """
 
   model: Model
@@ -60,10 +63,12 @@ class Handle:
   pad_id: int | None = 0
   framed: bool = False
   prefix: bool = False
+  counted: bool = False
+  generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def logits(self, batch: Batch) -> jax.Array:
     """Logits `[batch, length, vocab]` float32 for a batch of the model's features, of any number of
-    rows.
+    rows. Several hosts give rows of their own, as many places long, and get theirs back.
 
     Where `encoder_segment_ids` don't say what an encoder may look at, it is all but `pad_id`.
 
@@ -76,10 +81,18 @@ class Handle:
         self._check_ids(told[name], name)
     if ENCODER in told and SEGMENTS not in told and self.pad_id is not None:
       told[SEGMENTS] = (told[ENCODER] != self.pad_id).astype(np.int32)
+      if self.counted and POSITIONS not in told:
+        told[POSITIONS] = np.maximum(np.cumsum(told[SEGMENTS], axis=1) - 1, 0).astype(np.int32)
     rows = max((len(x) for x in told.values()), default=0)
-    lacking = -rows % self.plan.rows
+    lengths = [x.shape[1] for _, x in sorted(told.items())]
+    (most, *longest) = self.plan.largest([rows, *lengths])
+    if longest != lengths:
+      raise UserError(f"rows of {max(lengths)} here and {max(longest)} on another host: pad them")
+    lacking = most - rows + -most % self.plan.rows
     whole = {n: np.concatenate([x, np.repeat(x[-1:], lacking, axis=0)]) for n, x in told.items()}
-    return self._apply(self.params, self.plan.put_batch(whole)).logits[:rows]
+    batch = self.plan.put_batch(whole)
+    logits = self._apply(self.params, batch).logits
+    return (logits if jax.process_count() == 1 else self.plan.own(logits, batch))[:rows]
 
   def encode(self, inputs: Sequence[Text]) -> list[np.ndarray]:
     """The last hidden states `[tokens, embed]` of each input: the encoder's, or of a decoder alone
@@ -102,7 +115,8 @@ class Handle:
       batch = {f"{side}_input_tokens": tokens, f"{side}_segment_ids": segments}
       for name in self.model.inputs[1:]:  # its decoder is never run: nothing reads it
         batch[name] = np.zeros((self.batch_size, 1), np.int32)
-      hidden = np.asarray(self._encode(self.params, self.plan.put_batch(batch)))
+      put = self.plan.put_batch(batch)
+      hidden = self.plan.own(self._encode(self.params, put), put)
       found += [states[: len(ids)] for states, ids in zip(hidden, part, strict=False)]
     return found
 
@@ -133,7 +147,9 @@ class Handle:
     policy: Policy = Greedy(),  # noqa: B008 (frozen)
     seed: int = 0,
   ) -> list[Any]:
-    """Continues each prompt (a decoder) or answers each input (an encoder-decoder).
+    """Continues each prompt (a decoder) or answers each input (an encoder-decoder), as the
+    checkpoint's `generation_config.json` asks: a first token, no end before some length, no phrase
+    twice. How tokens are chosen and how many at most is told here alone.
 
     Args:
       inputs: texts, or token ids.
@@ -149,8 +165,12 @@ class Handle:
       UserError: an input is text and there is no vocabulary, or it is too long; there is nothing
         that a decoder could begin with, or no decoder.
     """
+    left = wishes.unheeded(self.generation, self._paired)
+    if left:
+      warnings.warn(f"generate does not heed {', '.join(left)} of the checkpoint", stacklevel=2)
     run = Generator(
       self.model, self.plan, policy, max_length, self.eos_id, self.batch_size,
+      constraints=wishes.constraints(self.generation, self._paired, max_length),
       bidirectional_prefix=self.prefix, seed=seed, begin_id=self.begin_id,
     )  # fmt: skip
     prompts = enumerate(self._ids(text) for text in self._listed(inputs))
@@ -239,5 +259,5 @@ def load(
     special.begin_id if begin_id is None else begin_id,
     vocabulary.eos_id if eos is None and vocabulary is not None else eos,
     -(-ROWS // plan.rows) * plan.rows, special.pad_id, opened.framed,
-    special.prefix,
+    special.prefix, special.counted, special.generation,
   )  # fmt: skip

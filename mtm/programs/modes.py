@@ -117,7 +117,8 @@ class Score:
         if "targets_ids" not in example:
           raise UserError(f"example {number} has no targets to score: give every line a 'targets'")
       batch = _scored_batch(setting, [example for _, example in part])
-      values = np.asarray(run(setting.params, setting.plan.put_batch(batch)))
+      put = setting.plan.put_batch(batch)
+      values = setting.plan.own(run(setting.params, put), put)
       for (_, example), value in zip(part, values, strict=False):
         tokens = len(example["targets_ids"])
         yield {**_told(example), "score": float(value), "tokens": tokens}

@@ -27,6 +27,7 @@ class Special:
     bos_id: what begins a text of a decoder alone, or None.
     prefix: whether a decoder alone reads its prompt in both directions.
     counted: whether an encoder's positions count the tokens that are no padding.
+    generation: what it says of generating besides, see `mtm.programs.wishes`.
   """
 
   begin_id: int | None = 0
@@ -35,6 +36,7 @@ class Special:
   bos_id: int | None = None
   prefix: bool = False
   counted: bool = False
+  generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def of(cls, told: Mapping[str, Any] | Foreign) -> Special:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -113,6 +113,32 @@ class Plan:
     return {
       name: jax.make_array_from_process_local_data(shardings[name], x) for name, x in local.items()
     }
+
+  def own(self, tree: Tree, batch: Mapping[str, jax.Array]) -> Tree:
+    """This process's rows of arrays `[rows, ...]`, as numpy; every process must ask.
+
+    Args:
+      tree: what was computed of a batch.
+      batch: that batch, as `put_batch` gave it.
+    """
+    if jax.process_count() == 1:
+      return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    (put, *_) = batch.values()
+    held = put.sharding.addressable_devices_indices_map(put.shape).values()
+    rows = sorted({row for index in held if index for row in range(put.shape[0])[index[0]]})
+    whole = multihost_utils.process_allgather(tree, tiled=True)
+    return jax.tree.map(lambda x: np.asarray(x)[rows], whole)
+
+  def largest(self, counts: Sequence[int]) -> list[int]:
+    """Each number's largest value on any process; every process must ask."""
+    if jax.process_count() == 1:
+      return list(counts)
+    from jax.experimental import multihost_utils
+
+    told = multihost_utils.process_allgather(np.asarray(counts, np.int32))
+    return np.asarray(told).max(0).tolist()
 
   def jit(self, fn: Any, **kwargs: Any) -> Any:
     """`jax.jit(fn)` whose activations follow this plan; `kwargs` are `jax.jit`'s."""

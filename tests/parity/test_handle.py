@@ -31,6 +31,7 @@ T5S = {
 }  # fmt: skip
 ENCODERS = {
   "Roberta": ("MaskedLM", BERTS),
+  "Longformer": ("MaskedLM", {**BERTS, "attention_window": 4, "sep_token_id": 2}),
   "MPNet": ("MaskedLM", BERTS),
   "Electra": ("MaskedLM", {**BERTS, "embedding_size": 8}),
   "Bert": ("MaskedLM", BERTS),
@@ -89,6 +90,31 @@ def test_padded_ids_of_an_encoder(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(states, wanted.numpy()[real], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_ids_of_an_encoder_with_padding_on_the_left(name: str, tmp_path: Path) -> None:
+  theirs, handle = original(name, tmp_path / "hf")
+  ids, mask = (x[:, ::-1].copy() for x in padded(handle.pad_id))
+  with torch.no_grad():
+    wanted = theirs(**asked(ids, mask)).logits.numpy()
+  ours = np.asarray(handle.logits({"encoder_input_tokens": ids}))
+  np.testing.assert_allclose(ours[mask], wanted[mask], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_global_tokens_of_a_longformer(left: bool, tmp_path: Path) -> None:
+  theirs, handle = original("Longformer", tmp_path / "hf")
+  ids, mask = padded(handle.pad_id)
+  if left:
+    ids, mask = ids[:, ::-1].copy(), mask[:, ::-1].copy()
+  seen = np.zeros_like(ids)
+  seen[0, 0] = seen[0, 9] = seen[1, 4] = 1  # none of the third
+  seen *= mask
+  with torch.no_grad():
+    out = theirs(**asked(ids, mask), global_attention_mask=torch.as_tensor(seen))
+  ours = np.asarray(handle.logits({"encoder_input_tokens": ids, "encoder_global_attention": seen}))
+  np.testing.assert_allclose(ours[mask], out.logits.numpy()[mask], atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", list(PAIRS))
 def test_padded_ids_of_an_encoder_decoder(name: str, tmp_path: Path) -> None:
   theirs, handle = original(name, tmp_path / "hf")
@@ -114,6 +140,25 @@ def test_padded_ids_of_an_encoder_decoder(name: str, tmp_path: Path) -> None:
   ended = handle.eos_id
   for mine, line in zip(handle.generate(ids, 7), answers[:, 1:].tolist(), strict=True):
     assert mine == (line[: line.index(ended)] if ended in line else line)
+
+
+@pytest.mark.parametrize("name", ["Bart", "MBart", "T5"])
+def test_generation_heeds_the_directory_s_settings(name: str, tmp_path: Path) -> None:
+  theirs, _ = original(name, tmp_path / "hf")
+  told = {
+    "forced_bos_token_id": 9, "min_length": 6, "no_repeat_ngram_size": 2, "forced_eos_token_id": 2,
+    "eos_token_id": list(range(12, 37)),
+  }  # fmt: skip
+  theirs.generation_config.update(**told)
+  theirs.generation_config.save_pretrained(tmp_path / "hf")
+  handle = mtm.load(tmp_path / "hf")
+  ids, mask = padded(handle.pad_id)
+  with torch.no_grad():
+    answers = theirs.generate(**asked(ids, mask), max_new_tokens=9, do_sample=False)[:, 1:].tolist()
+  for mine, line in zip(handle.generate(ids, 9), answers, strict=True):
+    ends = [i for i, token in enumerate(line) if token in told["eos_token_id"]]
+    wanted = line[: ends[0]] if ends else line
+    assert mine == wanted and mine[0] == 9 and len(mine) >= 5
 
 
 def gpt2(folder: Path, **fields: Any) -> Any:

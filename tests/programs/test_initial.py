@@ -88,9 +88,7 @@ def test_an_optimizer_state_of_no_use_is_told(tmp_path: Path) -> None:
   write_index(folder, index)
   arrays = t5x_names.load("t5_1_1")
   batch = {k.removeprefix("in/"): x for k, x in arrays.items() if k.startswith("in/")}
-  with pytest.raises(
-    UserError, match="t5x is of no use to Adafactor: .* with momentum"
-  ):
+  with pytest.raises(UserError, match="t5x is of no use to Adafactor: .* with momentum"):
     initial.state(trainer(batch, adafactor(1e-2), False), str(folder))
 
 

@@ -51,6 +51,10 @@ def test_two_hosts_load_and_train_as_one(tmp_path: Path) -> None:
     assert first[kind]["logits"] == pytest.approx(one[kind]["logits"], rel=1e-5), kind
     assert first[kind]["logits"] == second[kind]["logits"]
     assert first[kind]["share"] == one[kind]["share"] < 0.5
+  handles = [host[loading_host.KINDS[-1]] for host in (first, second, one)]
+  for told, near in (("tokens", list), ("scores", pytest.approx), ("states", pytest.approx)):
+    a, b, both = (handle[told] for handle in handles)
+    assert a + b == near(both), f"{told}: each host has those of its own rows"
   for kind, found in one["begun"].items():
     assert first["begun"][kind]["step"] == found["step"]
     assert first["begun"][kind]["losses"] == pytest.approx(found["losses"], rel=1e-5)
