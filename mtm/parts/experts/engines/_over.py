@@ -121,12 +121,15 @@ def _forward(
 def _backward(how: How, saved: tuple, d: tuple[jax.Array, jax.Array, jax.Array, Weights]):
   x_TD, weights, weight_P, blocks, key = saved
   d_y_TD, _, d_x_TD, d_weights = d
+  # In place where that is exact; else the blocks of an expert are first added up in float32.
+  exact = all(w.dtype == jnp.float32 for w in jax.tree.leaves(weights))
 
   def expert(e: jax.Array, sums: Any) -> Any:
     weights_of = _of(weights, e)
+    at = e if exact else jnp.zeros_like(e)
 
     def block(b: jax.Array, sums: Any) -> Any:
-      d_x_TD, d_weight_P, d_weights_of = sums
+      d_x_TD, d_weight_P, totals = sums
       pair_B, token_B, x_BD = _block(x_TD, blocks, how, b)
       key_b = _key(key, b)
       y_BD, pull = jax.vjp(lambda x, w: how.expert(x, w, of_one, key_b), x_BD, weights_of)
@@ -137,16 +140,15 @@ def _backward(how: How, saved: tuple, d: tuple[jax.Array, jax.Array, jax.Array, 
       return (
         d_x_TD.at[token_B].add(d_x_BD),
         d_weight_P.at[pair_B].add(d_weight_B, mode="drop"),
-        jax.tree.map(lambda total, w: total + w.astype(jnp.float32), d_weights_of, d_w),
+        jax.tree.map(lambda total, w: total.at[at].add(w.astype(total.dtype)), totals, d_w),
       )
 
     d_x_TD, d_weight_P, d_weights = sums
-    zeros = jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.float32), weights_of)
-    d_x_TD, d_weight_P, d_weights_of = _blocks_of(blocks, e, block, (d_x_TD, d_weight_P, zeros))
-    d_weights = jax.tree.map(
-      lambda all_, one: all_.at[e].add(one.astype(all_.dtype)), d_weights, d_weights_of
-    )
-    return d_x_TD, d_weight_P, d_weights
+    totals = d_weights if exact else jax.tree.map(_zeros_of_one, d_weights)
+    d_x_TD, d_weight_P, totals = _blocks_of(blocks, e, block, (d_x_TD, d_weight_P, totals))
+    if not exact:
+      totals = jax.tree.map(lambda w, own: w.at[e].add(own[0].astype(w.dtype)), d_weights, totals)
+    return d_x_TD, d_weight_P, totals
 
   sums = d_x_TD, jnp.zeros_like(weight_P), d_weights
   d_x_TD, d_weight_P, d_weights = _experts(blocks, expert, sums)
@@ -160,6 +162,10 @@ def of_one(rows_BI: jax.Array, layer: Mapping[str, jax.Array]) -> jax.Array:
   """The product for the rows of one expert."""
   y_BO = rows_BI @ layer["kernel"]
   return y_BO + layer["bias"][None, :] if "bias" in layer else y_BO
+
+
+def _zeros_of_one(w: jax.Array) -> jax.Array:
+  return jnp.zeros((1, *w.shape[1:]), jnp.float32)
 
 
 def _experts(blocks: Blocks, expert: Callable[[jax.Array, Any], Any], carry: Any) -> Any:

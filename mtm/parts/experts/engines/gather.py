@@ -30,10 +30,10 @@ class Gather:
 
   Attributes:
     spread: an expert's room is its share s of the rows and so many √s.
-    block: rows of a block for what is over; None: about half a share, 16 to 128.
+    block: rows of a block for what is over; None: about a quarter of a share, 16 to 64.
   """
 
-  spread: float = 2.0
+  spread: float = 1.0
   block: int | None = None
 
   def supports(self, work: Work) -> str | None:
@@ -67,7 +67,7 @@ class Gather:
     weights, over = work.weights, None
     if room < (plan.expert.shape[0] if plan.capacity is None else plan.capacity):
       share = plan.expert.shape[0] / experts
-      block = self.block or min(max(2 ** round(math.log2(share / 2)), 16), 128)
+      block = self.block or min(max(2 ** round(math.log2(share / 4)), 16), 64)
       *over, x_TD, weights = _over.afterwards(
         _over.How(work.expert, block), x_TD, weights, plan.weight,
         _over.over(plan, room, block), work.key,
