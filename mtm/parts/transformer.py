@@ -278,7 +278,9 @@ class Model:
 
   def _cast(self, params: Params) -> Params:
     def cast(path: Any, p: jax.Array) -> jax.Array:
-      return p if any(key.key == FLOAT32 for key in path) else p.astype(self.dtype)
+      return (
+        p if any(getattr(key, "key", None) == FLOAT32 for key in path) else p.astype(self.dtype)
+      )
 
     return jax.tree_util.tree_map_with_path(cast, params)
 
