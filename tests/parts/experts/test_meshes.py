@@ -1,10 +1,8 @@
-"""Experts on a mesh: the run of one device, and rows that travel by all-to-all."""
+"""Experts on a mesh: the run of one device. How rows travel, see tests/e2e/test_tpu_experts.py."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import re
 from typing import Any
 
 import jax
@@ -72,18 +70,3 @@ def test_a_mesh_changes_neither_loss_nor_gradient_nor_load(
   assert (dropped > 0).all() == (capacity is not None)
   for key in (key for key in means if "/channel/" in key):
     np.testing.assert_allclose(got_means[key], means[key], rtol=1e-4, atol=1e-6, err_msg=key)
-
-
-@pytest.mark.parametrize("engine", ["einsum", "gather"])
-def test_rows_travel_by_all_to_all_and_no_device_gathers_the_experts(engine: str) -> None:
-  run = trainer(tiny.on(MESHES["expert=8"]), engine)
-  run = dataclasses.replace(run, microbatches=1)
-  shapes = run.abstract
-  where = run.plan.put_batch(tiny.batch("t5"))
-  text = run.train_step.lower(shapes, where).compile().as_text()
-  # There and back, forward and backward, in an encoder and a decoder; a matmul of the engine's may
-  # need one more.
-  assert len(re.findall(r"= \S+ all-to-all\(|all-to-all-start\(", text)) >= 8
-  kernel = f"f32[{EXPERTS},{tiny.EMBED},32]"
-  gathered = [line for line in text.splitlines() if "all-gather(" in line and kernel in line]
-  assert not gathered
