@@ -46,7 +46,8 @@ class Sums:
   Attributes:
     loss: the summed loss, a float32 scalar; its gradient is the summed gradient.
     weight: what to divide `loss` by, a float32 scalar (the count of weighted target tokens).
-    metrics: name → (numerator, denominator), float32; denominators are scalars, and most numerators.
+    metrics: name → (numerator, denominator), float32; denominators are scalars, and
+      most numerators.
   """
 
   loss: Array

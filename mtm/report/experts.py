@@ -57,7 +57,8 @@ def load_map(
   lines = -(-len(shown) // columns)
   width, height = 2.6 + 2.4 * columns, 1.9 * lines
   figure = Figure(figsize=(max(width, 8), height + 3.2), dpi=130, layout="constrained")
-  top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(height + 0.6, 2.6)))
+  halves: Any = figure.subfigures(2, 1, height_ratios=(height + 0.6, 2.6))
+  top, bottom = halves
   panels = np.atleast_1d(top.subplots(lines, columns, squeeze=False)).reshape(-1)
   for panel in panels[len(shown) :]:
     panel.set_visible(False)
