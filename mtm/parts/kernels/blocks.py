@@ -1,15 +1,21 @@
 """Block-sparse attention in plain XLA: time and memory go with what the pattern touches.
 
-Queries and keys are cut into blocks. A loop takes a few query blocks at a time, gathers the key
-blocks that they see, and no others, and computes softmax over them. The backward pass runs the same
-loop and recomputes the probabilities (FlashAttention, 2205.14135, appendix B.2), so that nothing of
-size queries × keys is ever stored. It runs on every platform that XLA compiles for.
+Queries and keys are cut into blocks. A loop takes a few query blocks at a time, gathers some of the
+key blocks that they see, and no others, and puts softmax together from them (FlashAttention,
+2205.14135, algorithm 1). The backward pass runs the same loop and recomputes the probabilities
+(appendix B.2), so that nothing of size queries × keys is ever stored. It runs on every platform
+that XLA compiles for.
+
+Two things are for XLA's matmul on CPU, which takes many small ones one after another on one core:
+scores have keys as rows, so that the long side of a matmul is the one that it need not pack, and a
+step has lanes that do not depend on one another, of which XLA runs two at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -19,12 +25,13 @@ import numpy as np
 from mtm.parts.bias import Rule
 from mtm.parts.dropout import keep_mask
 from mtm.parts.kernels._choose import Request
-from mtm.parts.kernels._schedule import Group, Schedule, schedule
+from mtm.parts.kernels._schedule import Schedule, schedule
 from mtm.parts.patterns._algebra import Pattern
-from mtm.parts.patterns._tiles import ALL, NONE, split, tiles
+from mtm.parts.patterns._tiles import NONE, split, tiles
 
-_BATCH = ((0, 1, 2), (0, 1, 2))  # example, key head, query block
+_BATCH = ((0, 1, 2), (0, 1, 2))  # example, key head, piece
 _NOTHING = -1e30  # a score that no real one comes near, and whose differences are finite
+_ONCE: dict[str, Any] = {"mode": "promise_in_bounds", "unique_indices": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +40,14 @@ class Blocks:
 
   Attributes:
     block: places in a block.
-    scores: how many scores one step of the loop holds, if one query block does not need more:
-      enough to keep matmuls busy, few enough to stay in a cache.
+    scores: how many scores one step of the loop holds, if its lanes do not need more: enough to
+      keep matmuls busy, few enough to stay in a cache.
+    lanes: into how many parts that do not depend on one another a step is cut at most.
   """
 
   block: int = 64
-  scores: int = 2**18
+  scores: int = 2**19
+  lanes: int = 4
 
   def supports(self, request: Request) -> str | None:
     """All but decoding and a bias that is an array."""
@@ -59,18 +68,20 @@ class Blocks:
     return 2.0 * float((tiles(pattern, *lengths, self.block).map > 0).mean()) + 0.01
 
   def __call__(self, request: Request) -> jax.Array:
-    q, k, v = request.q * request.scale, request.k, request.v
+    q, k, v = request.q, request.k, request.v
     pattern, rest = split(request.pattern)
     key, rate = request.dropout or (None, 0.0)
-    budget = self.scores // (q.shape[0] * q.shape[2] * self.block**2)
-    plan = _Plan(pattern, rest, q.shape[1], k.shape[1], self.block, max(budget, 1), rate)
-    labels = {name: tuple(map(plan.cut_label, pair)) for name, pair in request.labels.items()}
-    rules = () if request.bias is None else request.bias.rules
-    shared = q.shape[2] // k.shape[2]
-    out = _attend(
-      plan, plan.cut(q, shared), plan.cut(k), plan.cut(v), rules, labels, key if rate else None
+    budget = max(self.scores // (q.shape[0] * q.shape[2] * self.block**2), 1)
+    lanes = min(
+      self.lanes, max(budget // 8, 2)
+    )  # many examples and heads: few, so as to save memory
+    plan = _Plan(
+      pattern, rest, q.shape[1], k.shape[1], self.block, budget, lanes, request.scale, rate
     )
-    return plan.joined(out, q.shape, shared)
+    labels = {name: tuple(map(plan.cut, pair)) for name, pair in request.labels.items()}
+    rules = () if request.bias is None else request.bias.rules
+    out = _attend(plan, plan.cut(q), plan.cut(k), plan.cut(v), rules, labels, key if rate else None)
+    return out.reshape(q.shape[0], -1, *out.shape[3:])[:, : q.shape[1]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,35 +94,22 @@ class _Plan:
   k_len: int
   block: int
   budget: int
+  lanes: int
+  scale: float
   rate: float
 
   @property
   def schedule(self) -> Schedule:
-    return schedule(self.pattern, self.q_len, self.k_len, self.block, self.budget)
+    return schedule(self.pattern, self.q_len, self.k_len, self.block, self.budget, self.lanes)
 
-  def cut(self, x: jax.Array, shared: int = 1) -> jax.Array:
-    """`[batch, length, heads, width]` → `[batch, heads / shared, blocks, shared · block,
-    width]`."""
-    batch, _, heads, width = x.shape
-    x = _padded(x, self.block)
-    x = x.reshape(batch, -1, self.block, heads // shared, shared, width)
-    x = jnp.transpose(x, (0, 3, 1, 4, 2, 5))
-    return x.reshape(batch, heads // shared, -1, shared * self.block, width)
-
-  def joined(self, x: jax.Array, shape: tuple[int, ...], shared: int) -> jax.Array:
-    """What `cut` cut, in its old order and length."""
-    batch, length, heads, _ = shape
-    x = x.reshape(batch, heads // shared, -1, shared, self.block, x.shape[-1])
-    x = jnp.transpose(x, (0, 2, 4, 1, 3, 5))
-    return x.reshape(batch, -1, heads, x.shape[-1])[:, :length]
-
-  def cut_label(self, x: jax.Array) -> jax.Array:
-    """`[batch, length]` → `[batch, blocks, block]`."""
-    return _padded(x, self.block).reshape(x.shape[0], -1, self.block)
+  def cut(self, x: jax.Array) -> jax.Array:
+    """`[batch, length, ...]` → `[batch, blocks, block, ...]`, zeros behind the end."""
+    x = jnp.pad(x, [(0, 0), (0, -x.shape[1] % self.block)] + [(0, 0)] * (x.ndim - 2))
+    return x.reshape(x.shape[0], -1, self.block, *x.shape[2:])
 
 
 class _Step(NamedTuple):
-  """One turn of the loop, see `Group`, and its number."""
+  """One turn of the loop or a lane of it, see `Group`, and its number."""
 
   rows: jax.Array
   columns: jax.Array
@@ -133,69 +131,81 @@ def _attend(
 
   Args:
     plan: the pattern and its blocks.
-    q: `[batch, kv_heads, query blocks, group · block, head_dim]`, scaled; group: the query heads
-      that share a key head.
-    k, v: `[batch, kv_heads, key blocks, block, head_dim]`.
+    q: `[batch, query blocks, block, heads, head_dim]`.
+    k, v: `[batch, key blocks, block, kv_heads, head_dim]`.
     rules: what is added to the scores.
     labels: name → (`[batch, query blocks, block]`, `[batch, key blocks, block]`).
     key: of dropout, or None.
 
   Returns:
-    the shape of `q`.
+    the shape of `q`, with the width of `v`.
   """
   return _forward(plan, q, k, v, rules, labels, key)[0]
 
 
 def _forward(plan, q, k, v, rules, labels, key):
-  def turn(whole, _, step):
-    s, _ = _scores(plan, whole, step, _take(q, step.rows), _gather(k, step.columns), rules, labels)
-    top = jnp.max(s, axis=-1, keepdims=True)
-    p = jnp.where(s > _NOTHING, jnp.exp(s - top), 0.0)
-    total = jnp.sum(p, axis=-1, keepdims=True)
-    p = _dropped(plan, step, p, key).astype(v.dtype)
-    out = _dot(p, _gather(v, step.columns), 4, 3) / jnp.where(total > 0, total, 1.0)
-    norm = jnp.where(total > 0, top + jnp.log(jnp.where(total > 0, total, 1.0)), 0.0)
-    return None, (out.astype(q.dtype), norm[..., 0])
+  kv_heads = k.shape[3]
 
-  outs, norms = [], []
-  for whole, steps in _numbered(plan.schedule.groups):
-    _, (out, norm) = jax.lax.scan(functools.partial(turn, whole), None, steps)
-    outs.append(out)
-    norms.append(norm)
-  out, norm = _in_order(plan, outs, q.shape), _in_order(plan, norms, q.shape[:-1])
+  def part(whole, step):
+    q_C, k_C = _rows(q, step, kv_heads) * plan.scale, _keys(k, step)
+    s, _ = _scores(plan, whole, step, q_C, k_C, rules, labels)
+    top = jnp.maximum(jnp.max(s, axis=3, keepdims=True), _NOTHING)
+    p = jnp.exp(s - top)
+    total = jnp.sum(p, axis=3, keepdims=True)
+    some = jnp.where(total > 0, total, 1.0)
+    p = _dropped(plan, step, p, key).astype(v.dtype)
+    out = _dot(_keys(v, step, turned=True), p, 4, 3) / some
+    norm = jnp.where(total > 0, top + jnp.log(some), _NOTHING)
+    return _in_rows(out, plan.block), _in_rows(norm, plan.block)
+
+  def turn(whole, lanes, carry, step):
+    parts = zip(*(part(whole, lane) for lane in _lanes(step, lanes)), strict=True)
+    new = [jnp.concatenate(x, axis=1) for x in parts]
+    old = [x.at[:, step.rows].get(**_ONCE) for x in carry]
+    norm = jnp.logaddexp(old[1], new[1])
+    out = old[0] * jnp.exp(old[1] - norm) + new[0] * jnp.exp(new[1] - norm)
+    put = [x.at[:, step.rows].set(y, **_ONCE) for x, y in zip(carry, (out, norm), strict=True)]
+    return tuple(put), None
+
+  out = jnp.zeros((*q.shape[:-1], v.shape[-1]), jnp.float32)
+  carry = out, jnp.full((*q.shape[:-1], 1), _NOTHING, jnp.float32)
+  for whole, lanes, steps in _loops(plan):
+    carry, _ = jax.lax.scan(functools.partial(turn, whole, lanes), carry, steps)
+  out, norm = carry[0].astype(q.dtype), carry[1]
   return out, (q, k, v, rules, labels, key, out, norm)
 
 
 def _backward(plan, saved, g):
   q, k, v, rules, labels, key, out, norm = saved
-  total = jnp.sum(g.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
+  kv_heads = k.shape[3]
 
-  def turn(whole, carry, step):
-    d_k, d_v, d_rules = carry
-    q_C, g_C, k_C, v_C = (
-      *(_take(x, step.rows) for x in (q, g)),
-      *(_gather(x, step.columns) for x in (k, v)),
-    )
-    s, pull = _scores(plan, whole, step, q_C, k_C, rules, labels)
-    p = jnp.where(s > _NOTHING, jnp.exp(s - _take(norm, step.rows)[..., None]), 0.0)
-    d_p = _dropped(plan, step, _dot(g_C, v_C, 4, 4), key)
-    d_s = p * (d_p - _take(total, step.rows)[..., None])
-    d_rules = jax.tree.map(jnp.add, d_rules, pull(d_s))
+  def part(whole, step):
+    q_C, g_C, out_C, norm_C = (_rows(x, step, kv_heads) for x in (q, g, out, norm))
+    q_C = q_C * plan.scale
+    total = jnp.sum(g_C.astype(jnp.float32) * out_C.astype(jnp.float32), axis=4)[..., None, :]
+    s, pull = _scores(plan, whole, step, q_C, _keys(k, step), rules, labels)
+    p = jnp.exp(s - jnp.swapaxes(norm_C, 3, 4))
+    d_s = p * (_dropped(plan, step, _dot(_keys(v, step), g_C, 4, 4), key) - total)
+    d_rules = pull(d_s)
     d_s = d_s.astype(q.dtype)
     p = _dropped(plan, step, p, key).astype(q.dtype)
-    d_k = _scatter(d_k, step.columns, _dot(d_s, q_C, 3, 3))
-    d_v = _scatter(d_v, step.columns, _dot(p, g_C, 3, 3))
-    return (d_k, d_v, d_rules), _dot(d_s, k_C, 4, 3).astype(q.dtype)
+    d_q = _in_rows(_dot(_keys(k, step, turned=True), d_s, 4, 3), plan.block) * plan.scale
+    return d_q, _dot(d_s, q_C, 4, 3), _dot(p, g_C, 4, 3), d_rules
 
-  carry = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (k, v, rules))
-  d_qs = []
-  for whole, steps in _numbered(plan.schedule.groups):
-    carry, d_q = jax.lax.scan(functools.partial(turn, whole), carry, steps)
-    d_qs.append(d_q)
-  d_k, d_v, d_rules = carry
-  d_rules = jax.tree.map(lambda d, x: d.astype(x.dtype), d_rules, rules)
-  d_q = _in_order(plan, d_qs, q.shape)
-  return d_q, d_k.astype(k.dtype), d_v.astype(v.dtype), d_rules, None, None
+  def turn(whole, lanes, carry, step):
+    d_q, d_k, d_v, d_rules = carry
+    parts = [(lane, *part(whole, lane)) for lane in _lanes(step, lanes)]
+    d_q = d_q.at[:, step.rows].add(jnp.concatenate([x[1] for x in parts], axis=1), **_ONCE)
+    for lane, _, of_k, of_v, of_rules in parts:
+      d_k, d_v = _scatter(d_k, lane, of_k), _scatter(d_v, lane, of_v)
+      d_rules = jax.tree.map(jnp.add, d_rules, of_rules)
+    return (d_q, d_k, d_v, d_rules), None
+
+  carry = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (q, k, v, rules))
+  for whole, lanes, steps in _loops(plan):
+    carry, _ = jax.lax.scan(functools.partial(turn, whole, lanes), carry, steps)
+  grads = jax.tree.map(lambda d, x: d.astype(x.dtype), carry, (q, k, v, rules))
+  return *grads, None, None
 
 
 _attend.defvjp(_forward, _backward)
@@ -214,21 +224,21 @@ def _scores(
     rules, labels: as in `_attend`.
 
   Returns:
-    float32 `[batch, kv_heads, at_once, group · block, width · block]`, below `_NOTHING` where
+    float32 `[batch, kv_heads, at_once, width · block, group · block]`, below `_NOTHING` where
     nothing is seen; and the function.
   """
-  s = _dot(q, k, 4, 4)
-  batch, kv_heads, at_once, rows, columns = s.shape
-  apart = (batch, kv_heads, at_once, rows // plan.block, plan.block, columns)
+  s = _dot(k, q, 4, 4)
+  batch, kv_heads, at_once, keys, queries = s.shape
+  apart = (batch, kv_heads, at_once, keys, queries // plan.block, plan.block)
   within = jnp.arange(plan.block)
   q_place = step.rows[:, None] * plan.block + within[None]
   k_place = step.columns[..., None] * plan.block + within[None, None]
-  k_place = k_place.reshape(at_once, columns)
+  k_place = k_place.reshape(at_once, keys)
 
   def biased(rules: Any) -> jax.Array:
     added = sum((rule(q_place, k_place) for rule in rules), start=jnp.zeros((), jnp.float32))
-    added = jnp.moveaxis(added, 0, 1).reshape(1, kv_heads, -1, at_once, plan.block, columns)
-    return jnp.moveaxis(added, 2, 3).astype(jnp.float32)
+    added = added.reshape(at_once, kv_heads, -1, plan.block, keys)
+    return jnp.transpose(added, (1, 0, 4, 2, 3))[None].astype(jnp.float32)
 
   s = s.reshape(apart)
   pull = lambda d_s: ()  # noqa: E731
@@ -237,64 +247,78 @@ def _scores(
     s = s + added
     pull = lambda d_s: transpose(jnp.sum(d_s.reshape(apart), axis=0, keepdims=True))[0]  # noqa: E731
   if whole:
-    seen = jnp.repeat(step.mask_id != NONE, plan.block, axis=1)[None, None, :, None, None]
+    seen = jnp.repeat(step.mask_id != NONE, plan.block, axis=1)[None, None, ..., None, None]
   else:
-    seen = jnp.swapaxes(jnp.asarray(plan.schedule.masks)[step.mask_id], 1, 2)
-    seen = seen.reshape(1, 1, at_once, 1, plan.block, columns)
+    masks = jnp.asarray(np.swapaxes(plan.schedule.masks, 1, 2))
+    seen = masks[step.mask_id].reshape(1, 1, at_once, keys, 1, plan.block)
   if plan.rest is not None:
     pairs = {
       name: (of_q[:, step.rows][..., None], of_k[:, step.columns].reshape(batch, at_once, 1, -1))
       for name, (of_q, of_k) in labels.items()
     }
     shown = plan.rest.visible(q_place[None, :, :, None], k_place[None, :, None, :], pairs)
-    seen = seen & shown[:, None, :, None]
-  return jnp.where(seen, s, 2 * _NOTHING).reshape(batch, kv_heads, at_once, rows, columns), pull
+    seen = seen & jnp.swapaxes(shown, 2, 3)[:, None, :, :, None]
+  s = jnp.where(seen, s, 2 * _NOTHING)
+  return s.reshape(batch, kv_heads, at_once, keys, queries), pull
 
 
-def _numbered(groups: tuple[Group, ...]) -> list[tuple[bool, _Step]]:
-  """The groups as JAX arrays, and whether each has whole blocks only; the steps of all of them are
-  counted through."""
-  steps, done = [], 0
-  for group in groups:
-    whole = bool(np.isin(group.mask_id, (ALL, NONE)).all())
-    number = done + jnp.arange(len(group.rows))
+def _loops(plan: _Plan) -> list[tuple[bool, int, _Step]]:
+  """Of each group whether it has whole blocks only, in how many lanes its steps are cut, and the
+  steps as JAX arrays, counted through."""
+  loops, done = [], 0
+  for group in plan.schedule.groups:
+    number = (done + jnp.arange(len(group.rows))) * plan.lanes
     rows, columns, mask_id = (jnp.asarray(x) for x in group)
-    steps.append((whole, _Step(rows, columns, mask_id, number)))
+    lanes = math.gcd(group.rows.shape[1], plan.lanes)
+    loops.append((group.whole, lanes, _Step(rows, columns, mask_id, number)))
     done += len(group.rows)
-  return steps
+  return loops
 
 
-def _in_order(plan: _Plan, parts: list[jax.Array], shape: tuple[int, ...]) -> jax.Array:
-  """The outputs of all steps, `[steps, batch, kv_heads, at_once, ...]` each, as `shape` `[batch,
-  kv_heads, query blocks, ...]`; 0 for a block that was in no group."""
-  joined = [jnp.moveaxis(x, 0, 2).reshape(*shape[:2], -1, *shape[3:]) for x in parts]
-  place = plan.schedule.place
-  if (place == sum(x.shape[2] for x in joined)).any():
-    joined.append(
-      jnp.zeros((*shape[:2], 1, *shape[3:]), joined[0].dtype if joined else jnp.float32)
-    )
-  return jnp.concatenate(joined, axis=2)[:, :, place]
+def _lanes(step: _Step, lanes: int) -> list[_Step]:
+  """`step` cut into as many parts, with numbers of their own."""
+  rows, columns, mask_id = (jnp.split(x, lanes) for x in step[:3])
+  number = [step.number + index for index in range(lanes)]
+  return [_Step(*part) for part in zip(rows, columns, mask_id, number, strict=True)]
 
 
-def _take(x: jax.Array, rows: jax.Array) -> jax.Array:
-  return x.at[:, :, rows].get(mode="promise_in_bounds")
+def _rows(x: jax.Array, step: _Step, kv_heads: int) -> jax.Array:
+  """Of `[batch, query blocks, block, heads, width]` those of the step: `[batch, kv_heads, at_once,
+  group · block, width]`; group: the query heads that share a key head."""
+  chosen = x.at[:, step.rows].get(**_ONCE)
+  chosen = chosen.reshape(*chosen.shape[:3], kv_heads, -1, chosen.shape[-1])
+  chosen = jnp.transpose(chosen, (0, 3, 1, 4, 2, 5))
+  return chosen.reshape(*chosen.shape[:3], -1, chosen.shape[-1])
 
 
-def _gather(x: jax.Array, columns: jax.Array) -> jax.Array:
-  """`[batch, heads, blocks, block, width]` at `[at_once, n]` → `[batch, heads, at_once, n · block,
+def _in_rows(x: jax.Array, block: int) -> jax.Array:
+  """`[batch, kv_heads, at_once, width, group · block]` → `[batch, at_once, block, heads,
   width]`."""
-  chosen = _take(x, columns)
-  return chosen.reshape(*x.shape[:2], columns.shape[0], -1, x.shape[-1])
+  x = jnp.transpose(x.reshape(*x.shape[:4], -1, block), (0, 2, 5, 1, 4, 3))
+  return x.reshape(*x.shape[:3], -1, x.shape[-1])
 
 
-def _scatter(total: jax.Array, columns: jax.Array, part: jax.Array) -> jax.Array:
-  """Adds what `_gather` would have taken."""
-  part = part.reshape(*total.shape[:2], *columns.shape, *total.shape[3:])
-  return total.at[:, :, columns].add(part, mode="promise_in_bounds")
+def _keys(x: jax.Array, step: _Step, turned: bool = False) -> jax.Array:
+  """Of `[batch, key blocks, block, kv_heads, width]` those that the step sees: `[batch, kv_heads,
+  at_once, n · block, width]`, or with the last two axes turned."""
+  chosen = x.at[:, step.columns].get(mode="promise_in_bounds")
+  batch, at_once, n, block, kv_heads, width = chosen.shape
+  if turned:
+    chosen = jnp.transpose(chosen, (0, 4, 1, 5, 2, 3))
+    return chosen.reshape(batch, kv_heads, at_once, width, n * block)
+  return jnp.transpose(chosen, (0, 4, 1, 2, 3, 5)).reshape(batch, kv_heads, at_once, -1, width)
+
+
+def _scatter(total: jax.Array, step: _Step, part: jax.Array) -> jax.Array:
+  """Adds what `_keys` would have taken."""
+  batch, _, block, kv_heads, width = total.shape
+  part = part.reshape(batch, kv_heads, *step.columns.shape, block, width)
+  part = jnp.transpose(part, (0, 2, 3, 4, 1, 5))
+  return total.at[:, step.columns].add(part, mode="promise_in_bounds")
 
 
 def _dot(a: jax.Array, b: jax.Array, of_a: int, of_b: int) -> jax.Array:
-  """Float32 sums over axis `of_a` of `a` and `of_b` of `b`, for each example, head and block."""
+  """Float32 sums over axis `of_a` of `a` and `of_b` of `b`, for each example, head and piece."""
   contracted = ((of_a,), (of_b,))
   return jax.lax.dot_general(a, b, (contracted, _BATCH), preferred_element_type=jnp.float32)
 
@@ -307,9 +331,4 @@ def _dropped(plan: _Plan, step: _Step, p: jax.Array, key: jax.Array | None) -> j
   return jnp.where(keep, p / probability, 0.0)
 
 
-def _padded(x: jax.Array, block: int) -> jax.Array:
-  """Zeros behind `[batch, length, ...]` to a multiple of `block`."""
-  return jnp.pad(x, [(0, 0), (0, -x.shape[1] % block)] + [(0, 0)] * (x.ndim - 2))
-
-
-EXAMPLES = [Blocks(), Blocks(block=4, scores=256)]
+EXAMPLES = [Blocks(), Blocks(block=4, scores=256, lanes=2)]

@@ -26,7 +26,7 @@ from mtm.sharding.mesh import mesh
 from tests.contracts.discovered import parameters
 from tests.parts.patterns.test_tiles import PATTERNS
 
-HEADS, SMALL = 4, Blocks(block=4, scores=4**3)
+HEADS, SMALL = 4, Blocks(block=4, scores=4**3, lanes=2)
 T5 = T5Bias(HEADS, bidirectional=True, buckets=8, max_distance=16)
 
 
@@ -100,6 +100,19 @@ def test_the_backward_pass_drops_what_the_forward_pass_dropped() -> None:
   assert float(jnp.sum(d_v * x["v"])) == pytest.approx(float(value), rel=1e-4)
   plain = attend(x["q"], x["k"], x["v"], Causal(), kernel=SMALL).sum()
   assert abs(float(plain - value)) > 1e-2
+
+
+def test_it_holds_no_further_array_of_the_size_of_q() -> None:
+  """Keys are gathered a few blocks at a time, and sums are kept where the results will be."""
+  x = jax.ShapeDtypeStruct((1, 2048, 4, 16), jnp.float32)
+  pattern, kernel = published.bigbird(2048, block=16), Blocks(block=16, scores=2**12, lanes=1)
+
+  def run(q: Any, k: Any, v: Any, g: Any) -> Any:
+    out, pull = jax.vjp(lambda *x: attend(*x, pattern, kernel=kernel), q, k, v)
+    return out, pull(g)
+
+  program = jax.jit(run).lower(x, x, x, x).compile()
+  assert program.memory_analysis().temp_size_in_bytes < 4 * x.size
 
 
 def test_it_is_taken_where_it_pays() -> None:
