@@ -147,6 +147,10 @@ def _begin(
     return checkpoints.restore(newest, trainer.abstract)
   if initial is not None:
     return from_initial(trainer, initial, fresh, upcycle)
+  if upcycle is not None:
+    raise UserError(
+      "`upcycle` makes experts of a checkpoint: set `initial_checkpoint` to a dense one"
+    )
   return trainer.create(), {}
 
 

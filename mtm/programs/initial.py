@@ -48,9 +48,15 @@ def state(
     upcycle: how a model with experts is made of a dense checkpoint; None: it is not.
 
   Raises:
-    UserError: no checkpoint there, a damaged one, or one of another model or optimizer.
+    UserError: no checkpoint there, a damaged one, or one of another model or optimizer; or both of
+      the last two are given.
   """
   if upcycle is not None:
+    if fallback_to_scratch is not None:
+      raise UserError(
+        f"FALLBACK_TO_SCRATCH = {fallback_to_scratch!r} does not go with `upcycle`, which lets the"
+        " routers begin afresh and nothing else: leave one of them out"
+      )
     return _upcycled(trainer, path, upcycle)
   if fallback_to_scratch is not None:
     part = _part(path, shapes(trainer.model))
@@ -71,13 +77,17 @@ def state(
 
 def _upcycled(trainer: Trainer, path: str, upcycle: Upcycle) -> tuple[TrainState, dict[str, Any]]:
   """A model with experts from a dense checkpoint, which is in memory wholly."""
-  opened, fresh = published.open_checkpoint(path), trainer.create()
+  opened = published.open_checkpoint(path)
   dense = opened.fill(opened.model(), lambda _, values: np.asarray(values), np.empty)
   place = published.placed(trainer.abstract.params)
-  params, whole = tree.flatten(fresh.params), dict[str, Any]()
-  for name, values in upcycle.parameters(tree.flatten(dense), shapes(trainer.model)):
-    params[name] = place(name, values)
-  for name, leaf in params.items():
+  made = upcycle.parameters(tree.flatten(dense), shapes(trainer.model))
+  return _afresh_but(trainer, {name: place(name, values) for name, values in made})
+
+
+def _afresh_but(trainer: Trainer, params: Mapping[str, Any]) -> tuple[TrainState, dict[str, Any]]:
+  """A state before the first step with some of its parameters, by path, replaced."""
+  fresh, whole = trainer.create(), dict[str, Any]()
+  for name, leaf in {**tree.flatten(fresh.params), **params}.items():
     tree.put(whole, name, leaf)
   return dataclasses.replace(fresh, params=whole), {"tokens": 0.0, "first_step": 0}
 
@@ -265,17 +275,13 @@ def _refuse_unmatched(part: _Part, pattern: str) -> None:
 
 
 def _with_part(trainer: Trainer, part: _Part) -> tuple[TrainState, dict[str, Any]]:
-  fresh = trainer.create()
-  params = tree.flatten(fresh.params)
-  params |= tree.flatten(part.read(published.placed(trainer.abstract.params)))
-  whole: dict[str, Any] = {}
-  for name, leaf in params.items():
-    tree.put(whole, name, leaf)
+  begun = _afresh_but(trainer, tree.flatten(part.read(published.placed(trainer.abstract.params))))
   if jax.process_index() == 0:
-    print(f"{part.where}: {len(part.taken)} of the model's {len(params)} parameters come from it")
+    count = len(shapes(trainer.model))
+    print(f"{part.where}: {len(part.taken)} of the model's {count} parameters come from it")
     print(f"begun afresh: {_listed(part.missing)}")
     print(f"of the checkpoint unused: {_listed(part.unused)}")
-  return dataclasses.replace(fresh, params=whole), {"tokens": 0.0, "first_step": 0}
+  return begun
 
 
 def _listed(names: Collection[str]) -> str:

@@ -7,7 +7,6 @@ runs it.
 from __future__ import annotations
 
 import math
-import os
 import re
 from typing import Any
 
@@ -25,7 +24,7 @@ from mtm.parts.kernels.dense import Dense
 from mtm.parts.kernels.splash import Splash
 from mtm.parts.patterns import Pattern, published
 from mtm.parts.positions.alibi import Alibi
-from mtm.sharding.mesh import mesh as make_mesh
+from tests.e2e import topology
 
 pytestmark = pytest.mark.tpu
 HEADS, HEAD_DIM = 8, 128
@@ -35,15 +34,7 @@ RULES = {"batch": ("data",), "heads": ("tensor",), "kv_heads": ("tensor",)}
 @pytest.fixture(scope="module")
 def chips() -> Mesh:
   """Four chips of a v5e, two for examples and two for heads."""
-  pytest.importorskip("libtpu")
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
-  from jax.experimental.topologies import get_topology_desc
-
-  devices = get_topology_desc(
-    platform="tpu", topology_name="v5e:2x2", chip_config_name="default",
-    chips_per_host_bounds=(2, 2, 1), num_slices=1,
-  ).devices  # fmt: skip
-  return make_mesh(data=2, tensor=2, devices=devices)
+  return topology.v5e("2x2", data=2, tensor=2)
 
 
 def program(

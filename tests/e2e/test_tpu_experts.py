@@ -5,7 +5,6 @@ Needs `libtpu`, see `test_tpu.py`; `make tpu` runs it.
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -22,8 +21,8 @@ from mtm.parts.experts.dispatch.dropless import Dropless
 from mtm.parts.experts.layer import Experts
 from mtm.parts.experts.mlp import ExpertMlp
 from mtm.parts.experts.routers.switch import Switch
-from mtm.sharding.mesh import mesh as make_mesh
 from mtm.sharding.plan import Plan
+from tests.e2e import topology
 
 pytestmark = pytest.mark.tpu
 EXPERTS, EMBED, HIDDEN, ROWS, LENGTH = 16, 512, 2048, 16, 1024
@@ -32,15 +31,7 @@ EXPERTS, EMBED, HIDDEN, ROWS, LENGTH = 16, 512, 2048, 16, 1024
 @pytest.fixture(scope="module")
 def chips() -> Mesh:
   """Sixteen chips of a v5e: two groups of eight that share the experts."""
-  pytest.importorskip("libtpu")
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
-  from jax.experimental.topologies import get_topology_desc
-
-  devices = get_topology_desc(
-    platform="tpu", topology_name="v5e:4x4", chip_config_name="default",
-    chips_per_host_bounds=(2, 2, 1), num_slices=1,
-  ).devices  # fmt: skip
-  return make_mesh(data=2, expert=8, devices=devices)
+  return topology.v5e("4x4", data=2, expert=8)
 
 
 def program(chips: Mesh, engine: str, dispatch: Any) -> Any:

@@ -95,6 +95,11 @@ def test_another_depth_or_width_is_refused_by_name() -> None:
     initial.state(trainer(sparse(hidden=32)), DENSE, upcycle=Upcycle())
 
 
+def test_it_does_not_go_with_parameters_that_begin_afresh() -> None:
+  with pytest.raises(UserError, match="FALLBACK_TO_SCRATCH = 'head/.*' does not go with `upcycle`"):
+    initial.state(trainer(sparse()), DENSE, "head/.*", Upcycle())
+
+
 def test_what_the_dense_model_has_more_is_refused() -> None:
   dense = {"head/kernel": np.zeros(3), "head/bias": np.zeros(1)}
   with pytest.raises(UserError, match="has head/bias, for which"):

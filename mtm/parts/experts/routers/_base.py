@@ -81,6 +81,16 @@ class Router(Protocol):
     """
 
 
+class Penalised(Protocol):
+  """A router with weights of the balance loss and of the z-loss."""
+
+  @property
+  def balance(self) -> float: ...
+
+  @property
+  def z(self) -> float: ...
+
+
 def linear(
   embed: int, experts: int, init: Initializer, bias: bool = False, name: str = "kernel"
 ) -> dict[str, Spec]:
@@ -180,6 +190,19 @@ def balance_loss(probabilities_NE: jax.Array, expert_NK: jax.Array, tokens: Toke
   share_E = jnp.sum(chosen_NE * real_N1, axis=0) / count
   mean_E = jnp.sum(probabilities_NE * real_N1, axis=0) / count
   return experts * jnp.sum(jax.lax.stop_gradient(share_E) * mean_E)
+
+
+def penalties(
+  router: Penalised,
+  logits_NE: jax.Array,
+  probabilities_NE: jax.Array,
+  expert_NK: jax.Array,
+  tokens: Tokens,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+  """The losses of a softmax over all experts, weighted as the router says, and its metrics."""
+  z = z_loss(logits_NE, tokens)
+  balance = balance_loss(probabilities_NE, expert_NK, tokens)
+  return {"balance": router.balance * balance, "router_z": router.z * z}, {"router_z": z}
 
 
 def z_loss(logits_NE: jax.Array, tokens: Tokens) -> jax.Array:

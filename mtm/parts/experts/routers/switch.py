@@ -11,12 +11,11 @@ from mtm.parts.experts.routers._base import (
   Routing,
   Tokens,
   Weights,
-  balance_loss,
   by_choice,
   jittered,
   linear,
   logits_of,
-  z_loss,
+  penalties,
 )
 from mtm.parts.linear import Initializer, Spec, normal
 
@@ -49,12 +48,8 @@ class Switch:
     logits_NE = logits_of(jittered(x_ND, self.jitter, key), weights)
     probabilities_NE = jax.nn.softmax(logits_NE)
     weight_N1, expert_N1 = jax.lax.top_k(probabilities_NE, 1)
-    z = z_loss(logits_NE, tokens)
-    losses = {
-      "balance": self.balance * balance_loss(probabilities_NE, expert_N1, tokens),
-      "router_z": self.z * z,
-    }
-    return by_choice(expert_N1, weight_N1, tokens, experts, losses, {"router_z": z})
+    told = penalties(self, logits_NE, probabilities_NE, expert_N1, tokens)
+    return by_choice(expert_N1, weight_N1, tokens, experts, *told)
 
 
 EXAMPLES = [Switch(), Switch(jitter=0.0, z=0.0, bias=True)]

@@ -13,12 +13,11 @@ from mtm.parts.experts.routers._base import (
   Tokens,
   Weights,
   at_most,
-  balance_loss,
   by_choice,
   jittered,
   linear,
   logits_of,
-  z_loss,
+  penalties,
 )
 from mtm.parts.linear import Initializer, Spec, normal
 
@@ -94,14 +93,10 @@ class TopK:
     if self.normalise:
       weight_NK = weight_NK / jnp.sum(weight_NK, axis=1, keepdims=True)
     counted_NK = expert_NK[:, : self.counted]
-    z = z_loss(logits_NE, tokens)
-    losses = {
-      "balance": self.balance * balance_loss(probabilities_NE, counted_NK, tokens),
-      "router_z": self.z * z,
-    }
+    told = penalties(self, logits_NE, probabilities_NE, counted_NK, tokens)
     holds_NK = self.later(weight_NK, lots) | (jnp.arange(self.k) == 0)[None, :]
     expert_NK = jnp.where(holds_NK, expert_NK, experts)
-    return by_choice(expert_NK, weight_NK, tokens, experts, losses, {"router_z": z})
+    return by_choice(expert_NK, weight_NK, tokens, experts, *told)
 
 
 EXAMPLES = [
