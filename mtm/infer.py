@@ -53,7 +53,7 @@ def infer(
   special = published.special(checkpoint_path)
   setting = Setting(
     model, params, plan, vocabulary, batch_size, bidirectional_prefix, seed, special.begin_id,
-    special.eos_id,
+    special.eos_id, special.generation,
   )  # fmt: skip
   encoder = "encoder_input_tokens" in model.inputs
   examples = source.examples(vocabulary, encoder, framed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,12 +164,9 @@ class Handle:
       UserError: an input is text and there is no vocabulary, or it is too long; there is nothing
         that a decoder could begin with, or no decoder.
     """
-    left = wishes.unheeded(self.generation, self._paired)
-    if left:
-      warnings.warn(f"generate does not heed {', '.join(left)} of the checkpoint", stacklevel=2)
     run = Generator(
       self.model, self.plan, policy, max_length, self.eos_id, self.batch_size,
-      constraints=wishes.constraints(self.generation, self._paired, max_length),
+      constraints=wishes.heed(self.generation, self.model, max_length),
       bidirectional_prefix=self.prefix, seed=seed, begin_id=self.begin_id,
     )  # fmt: skip
     prompts = enumerate(self._ids(text) for text in self._listed(inputs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from mtm.decoding.constraints import Constraint
 from mtm.decoding.greedy import Greedy
 from mtm.decoding.score import score
 from mtm.errors import UserError
+from mtm.programs import wishes
 from mtm.programs.examples import Example
 from mtm.programs.generation import NO_BEGIN, Generator, padded
 from mtm.programs.special import ENCODER, Ids, without_begin
@@ -44,6 +45,7 @@ class Setting:
     seed: decides samples.
     begin_id: see `Generator`.
     eos_id: see `Generator`; None: the vocabulary's.
+    generation: what the checkpoint asks of everyone who generates, see `mtm.programs.wishes`.
   """
 
   model: Model
@@ -55,6 +57,7 @@ class Setting:
   seed: int = 0
   begin_id: int | None = 0
   eos_id: Ids = None
+  generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Predict:
   Attributes:
     policy: how the next token is chosen.
     max_length: the most tokens to generate.
-    constraints: what may not be generated.
+    constraints: what may not be generated, beside what the checkpoint itself asks.
     use_cache: False decodes without the key-value cache, to check it.
   """
 
@@ -77,9 +80,10 @@ class Predict:
   def rows(self, setting: Setting, examples: Numbered) -> Iterator[Row]:
     """See `Mode.rows`."""
     eos = setting.vocabulary.eos_id if setting.eos_id is None else setting.eos_id
+    asked = wishes.heed(setting.generation, setting.model, self.max_length)
     generate = Generator(
       setting.model, setting.plan, self.policy, self.max_length, eos,
-      setting.batch_size, self.constraints, self.use_cache, setting.bidirectional_prefix,
+      setting.batch_size, (*asked, *self.constraints), self.use_cache, setting.bidirectional_prefix,
       setting.seed, setting.begin_id,
     )  # fmt: skip
     kept, prompts = itertools.tee(examples)

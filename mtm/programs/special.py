@@ -70,7 +70,8 @@ class Special:
     return self.bos_id or 0
 
   def trained(self, model: Model, data: Dataset, where: str) -> Special:
-    """Those of a model that begins training here with these, on data that may have their own.
+    """Those of a model that begins training here with these, on data that may have their own; what
+    the checkpoint says of generating is of the task that it was trained for, and ends here.
 
     Args:
       model: what is trained.
@@ -85,6 +86,7 @@ class Special:
       self,
       begin_id=self.fed(model, where) if begin is None else begin,
       eos_id=self.eos_id if eos is None else eos,
+      generation={},
     )
 
 

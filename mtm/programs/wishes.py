@@ -6,12 +6,29 @@ is the checkpoint's: a first token, no end before so many tokens, no phrase twic
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from mtm.decoding.constraints import Constraint, Forced, MinLength, NoRepeat
+from mtm.types import Model
 
 NEUTRAL = {"repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0}  # say nothing
+
+
+def heed(wishes: Mapping[str, Any], model: Model, max_length: int) -> list[Constraint]:
+  """The constraints that honour them; the others are warned of. See `constraints`.
+
+  Args:
+    wishes: see `Special.generation`.
+    model: what generates.
+    max_length: the most tokens to generate.
+  """
+  paired = len(model.inputs) > 1
+  left = unheeded(wishes, paired)
+  if left:
+    warnings.warn(f"generating does not heed {', '.join(left)} of the checkpoint", stacklevel=3)
+  return constraints(wishes, paired, max_length)
 
 
 def constraints(wishes: Mapping[str, Any], paired: bool, max_length: int) -> list[Constraint]:

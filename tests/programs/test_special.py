@@ -41,7 +41,7 @@ def test_what_training_feeds_first() -> None:
 
 
 def test_trained_models_end_as_their_data_do() -> None:
-  before = Special(None, 1, (2, 3), 5)
+  before = Special(None, 1, (2, 3), 5, generation={"forced_eos_token_id": 2})
   assert before.trained(DECODER, data(), "x") == Special(5, 1, (2, 3), 5)
   assert before.trained(DECODER, data(eos_id=4), "x") == Special(5, 1, 4, 5)
   assert before.trained(PAIR, data(begin_id=9), "x") == Special(9, 1, (2, 3), 5)

@@ -90,7 +90,7 @@ def test_a_model_learns(mixer: Any, kind: Any, side: str, objective: Any, given:
   with jax.numpy_dtype_promotion("standard"):  # optax's
     for _ in range(60):
       state, sums = step(state, data)
-      losses.append({name: float(value) for name, value in sums.means().items()})
+      losses.append({name: float(np.sum(value)) for name, value in sums.means().items()})
   first, last = losses[0]["cross_entropy"], losses[-1]["cross_entropy"]
   assert np.isfinite(last)
   assert last < 0.5 * first, (first, last)
