@@ -22,11 +22,12 @@ MAY_IMPORT = {
   "decoding": BASE,
   "sharding": BASE,
   "training": BASE | {"sharding"},
-  "data": BASE,
-  "tasks": BASE | {"data"},
+  "prompts": BASE,
+  "data": BASE | {"prompts"},
+  "tasks": BASE | {"data", "prompts"},
   "report": {"errors"},
   "config": {"errors"},
-  "evaluation": BASE | {"decoding"},
+  "evaluation": BASE | {"decoding", "prompts"},
   "interop": BASE | {"families", "parts"},
 }
 
