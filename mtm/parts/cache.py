@@ -1,9 +1,10 @@
 """The key-value cache of attention: a row of slots, written in order, read under the pattern.
 
 All examples write the same slots at the same time, wherever in their sequences they stand: one
-contiguous update in place. What position a slot's token has is told beside the cache, so prompts of
-different lengths decode together without left padding; a slot that holds padding, or nothing yet,
-gets a position after every query, which a causal pattern never shows.
+contiguous update in place. Or each row says where it writes, so that rows of different ages share a
+cache. What position a slot's token has is told beside the cache, so prompts of different lengths
+decode together without left padding; a slot that holds padding, or nothing yet, gets a position
+after every query, which a causal pattern never shows.
 """
 
 from __future__ import annotations
@@ -61,11 +62,14 @@ def empty(batch: int, slots: int, heads: int, width: int, dtype: Any) -> KeyValu
 def write(cache: KeyValue, k: jax.Array, v: jax.Array, start: jax.Array) -> KeyValue:
   """The cache with `k`, `v` `[batch, length, kv_heads, head_dim]` in the slots from `start` on.
 
-  `start` is an int32 scalar; `start + length` must not exceed the slots.
+  `start` is an int32 scalar, or one a row, `[batch]`; `start + length` must not exceed the slots.
   """
 
   def put(old: jax.Array, new: jax.Array) -> jax.Array:
-    zero = jnp.zeros((), start.dtype)
-    return jax.lax.dynamic_update_slice(old, new.astype(old.dtype), (zero, zero, start, zero))
+    zero, new = jnp.zeros((), start.dtype), new.astype(old.dtype)
+    if start.ndim:
+      one = jax.lax.dynamic_update_slice
+      return jax.vmap(lambda row, add, at: one(row, add, (zero, at, zero)))(old, new, start)
+    return jax.lax.dynamic_update_slice(old, new, (zero, zero, start, zero))
 
   return KeyValue(*jax.tree.map(put, tuple(cache), tuple(KeyValue.of(k, v))))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from mtm.parts.bias import Bias
 
@@ -41,7 +42,7 @@ class Slots:
   """Where in the cache the tokens go, and what stands there, the same for every layer.
 
   Attributes:
-    start: the slot of the first token, an int32 scalar; the others follow.
+    start: the slot of the first token, an int32 scalar, or one a row, `[batch]`; the others follow.
     positions: `[1 or batch, slots]` int32, the position of each slot's token once it is written.
     fresh: whether the tokens are known to be the first of their sequences, at positions 0, 1, 2
       and so on, with padding behind them: they then see each other as without a cache.
@@ -50,6 +51,13 @@ class Slots:
   start: jax.Array
   positions: jax.Array
   fresh: bool = dataclasses.field(default=False, metadata={"static": True})
+
+  def own(self, length: int) -> jax.Array:
+    """The positions of the `length` tokens that go there, `[1 or batch, length]`."""
+    if not self.start.ndim:
+      return jax.lax.dynamic_slice_in_dim(self.positions, self.start, length, axis=1)
+    places = self.start[:, None] + jnp.arange(length, dtype=self.start.dtype)[None]
+    return jnp.take_along_axis(self.positions, places, axis=1, mode="clip")
 
 
 @jax.tree_util.register_dataclass

@@ -47,8 +47,7 @@ class SparseKeyValue:
       head_dim]`; and their positions `[batch, keys]`.
     """
     batch, length = k.shape[:2]
-    positions = jnp.broadcast_to(slots.positions, (batch, slots.positions.shape[1]))
-    places = jax.lax.dynamic_slice_in_dim(positions, slots.start, length, axis=1)
+    places = jnp.broadcast_to(slots.own(length), (batch, length))
     if length == 1:  # what it overwrites ended before this token
       new = self._put(k, v, places, places)
       return new, new.k, new.v, new.places

@@ -260,9 +260,9 @@ class Model:
       cache: from `empty_cache` or an earlier call; the output's goes into the next. The batch then
         says where the decoder's tokens stand in their sequences, `decoder_positions` `[batch,
         length]`; in which slot of the cache the first of them goes, `decoder_cache_start`, an int32
-        scalar, or the number 0 where they are the first of their sequences; and the position of
-        each slot's token, `decoder_cache_positions` `[1 or batch, slots]`, beyond all others where
-        a slot holds padding or nothing yet.
+        scalar or one a row, `[batch]`, or the number 0 where they are the first of their sequences;
+        and the position of each slot's token, `decoder_cache_positions` `[1 or batch, slots]`,
+        beyond all others where a slot holds padding or nothing yet.
 
     Raises:
       UserError: a feature that the model needs is not in the batch, or a sequence is longer than
@@ -348,7 +348,8 @@ def _context(batch: Batch, side: str, train: bool, padding: bool = False) -> Con
   slots = None
   if start is not None:
     fresh = isinstance(start, int) and start == 0  # known now, not when the program runs
-    slots = Slots(jnp.int32(start), jnp.asarray(batch[f"{side}_cache_positions"]), fresh)
+    first, places = jnp.asarray(start, jnp.int32), batch[f"{side}_cache_positions"]
+    slots = Slots(first, jnp.asarray(places), fresh)
   facts = {"ids": ids, **told(FACTS)}
   return Context(jnp.asarray(positions), segments, told(LABELS), facts, slots=slots, train=train)
 

@@ -18,6 +18,16 @@ def test_slots_are_written_from_start_on() -> None:
   np.testing.assert_array_equal(new.rows()[1], -wanted)
 
 
+def test_each_row_may_say_where_it_writes() -> None:
+  cache = empty(2, 5, 1, 3, jnp.float32)
+  k = jnp.arange(12.0).reshape(2, 2, 1, 3) + 1
+  new = write(cache, k, -k, jnp.array([3, 0], jnp.int32))
+  wanted = np.zeros((2, 5, 1, 3), np.float32)
+  wanted[0, 3:], wanted[1, :2] = k[0], k[1]
+  np.testing.assert_array_equal(new.rows()[0], wanted)
+  np.testing.assert_array_equal(new.rows()[1], -wanted)
+
+
 def test_keys_keep_the_dtype_of_the_cache() -> None:
   ones = jnp.ones((1, 1, 2, 3))
   new = write(empty(1, 2, 2, 3, jnp.bfloat16), ones, ones, jnp.int32(1))

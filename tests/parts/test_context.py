@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mtm.parts.context import Context, Source
+from mtm.parts.context import Context, Slots, Source
 
 
 def test_train_is_static_and_the_rest_is_traced() -> None:
@@ -23,3 +24,11 @@ def test_with_cache_changes_the_cache_only() -> None:
   context = Context(jnp.zeros((1, 2)), train=True)
   own = context.with_cache("mine")
   assert own.cache == "mine" and own.train and own.positions is context.positions
+
+
+def test_slots_tell_the_positions_of_what_is_written() -> None:
+  positions = jnp.arange(10, 22).reshape(2, 6)
+  together = Slots(jnp.int32(3), positions)
+  np.testing.assert_array_equal(together.own(2), [[13, 14], [19, 20]])
+  each = Slots(jnp.array([3, 0], jnp.int32), positions)
+  np.testing.assert_array_equal(each.own(2), [[13, 14], [16, 17]])
