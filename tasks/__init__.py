@@ -14,8 +14,12 @@ def register() -> None:
   """Registers the tasks of every topic that is not registered yet."""
   for module in discovery.modules("mtm.tasks"):
     if module.__name__ not in _registered:
-      module.register()
+      getattr(module, "register", _nothing)()
       _registered.add(module.__name__)
+
+
+def _nothing() -> None:
+  """A topic that lists prompted `SETS` needs no `register`."""
 
 
 def licences() -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""GPT-3's arithmetic, as its paper defines it (2005.14165, §3.9.1): no download."""
+"""GPT-3's arithmetic, as its paper defines it (2005.14165, §3.9.1): no download.
+
+`arithmetic_2da` (two digits, addition), `arithmetic_2ds`, ..., `arithmetic_5ds`; `arithmetic_2dm`
+(multiplication) and `arithmetic_1dc` (three digits and two signs).
+"""
 
 from __future__ import annotations
 
@@ -27,17 +31,6 @@ TEMPLATES = (
   Template("quiz", "Quiz. {expression}?\n-"),
   Template("blank", "Fill in the number: {symbols} = ___\n___ ="),
 )
-
-
-def SETS() -> list[Prompted]:
-  """`arithmetic_2da` (two digits, addition), `..._2ds`, ..., `..._5ds`, `..._2dm`, `..._1dc`."""
-  made = [_set(f"arithmetic_{digits}d{letter}", _two(sign, digits))
-          for digits in (2, 3, 4, 5) for letter, sign in (("a", "+"), ("s", "-"))]  # fmt: skip
-  return [*made, _set("arithmetic_2dm", _two("*", 2)), _set("arithmetic_1dc", composite)]
-
-
-def register() -> None:
-  """Registers SeqIO tasks of every set."""
 
 
 def _set(name: str, make: _generated.Make) -> Prompted:
@@ -71,3 +64,14 @@ def composite(rng: random.Random) -> dict[str, Any]:
   return {
     "expression": text, "symbols": text, "answer": str(OPERATORS[f](a, OPERATORS[g](b, c))),
   }  # fmt: skip
+
+
+SETS = (
+  *(
+    _set(f"arithmetic_{digits}d{letter}", _two(sign, digits))
+    for digits in (2, 3, 4, 5)
+    for letter, sign in (("a", "+"), ("s", "-"))
+  ),
+  _set("arithmetic_2dm", _two("*", 2)),
+  _set("arithmetic_1dc", composite),
+)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from mtm.errors import UserError, nearest
@@ -24,8 +25,8 @@ class Prompted:
     splits: split → its records, always in the same order.
     templates: with different names.
     metrics: names in `mtm.evaluation.metrics`, such as "accuracy".
-    extract: a regular expression whose first group is the final answer in a generated text; the
-      last match counts; None: all of the text, without blanks around it.
+    extract: a regular expression whose first group is the final answer in a generated text; None:
+      all of the text is; see `extracted`.
     licence: of the records.
     version: changes when the records do.
     sizes: split → records in it, where that is known without reading.
@@ -61,6 +62,12 @@ class Prompted:
     """The template that falls to the record with this digest."""
     number = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     return self.templates[int.from_bytes(number[:8], "big") % len(self.templates)]
+
+  def extracted(self, text: str) -> str:
+    """The final answer in a generated text, without blanks around it: the last match of `extract`,
+    else all of the text."""
+    found = list(re.finditer(self.extract, text, re.MULTILINE)) if self.extract else []
+    return (found[-1].group(1) if found else text).strip()
 
   def examples(self, split: str) -> Iterator[Example]:
     """The records of a split.

@@ -124,6 +124,11 @@ class Template:
     return Rendered(inputs, targets, texts, gold, references, digest(example), joiner)
 
   @property
+  def reasons(self) -> bool:
+    """Whether the answer has a rationale before it (chain of thought)."""
+    return "rationale" in self._asked
+
+  @property
   def _asked(self) -> set[str | None]:
     return {name for _, name in _parsed(self.name, self.targets)}
 
