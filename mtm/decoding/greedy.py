@@ -19,10 +19,17 @@ class Greedy(TokenByToken):
 
   def choose(self, view: View) -> jax.Array:
     """See `TokenByToken.choose`."""
-    best = jnp.max(view.logits, axis=-1, keepdims=True)
-    # On CPU two vectorised reductions run several times faster than argmax's scalar one.
-    ids = jax.lax.broadcasted_iota(jnp.int32, view.logits.shape, view.logits.ndim - 1)
-    return jnp.min(jnp.where(view.logits == best, ids, ids.shape[-1] - 1), axis=-1)
+    return first_largest(view.logits)
+
+
+def first_largest(scores: jax.Array) -> jax.Array:
+  """int32 `[...]`: where along the last axis of `[..., n]` the largest stands, the first of equals.
+
+  On CPU two vectorised reductions run several times faster than argmax's scalar one.
+  """
+  best = jnp.max(scores, axis=-1, keepdims=True)
+  ids = jax.lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+  return jnp.min(jnp.where(scores == best, ids, ids.shape[-1] - 1), axis=-1)
 
 
 EXAMPLES = [Greedy()]

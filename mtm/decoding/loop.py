@@ -118,7 +118,7 @@ class _Cached:
   def start(self) -> Memory:
     """The prompt but for its last token."""
     known = self.lengths if self.prefix is not None else self.lengths - 1
-    positions = self._positions(known)
+    positions = self.positions(known)
     batch: dict[str, Any] = {
       **_encoder(self.batch),
       **self.domain,
@@ -138,7 +138,7 @@ class _Cached:
       cache = jax.tree.map(lambda x: jnp.repeat(x, self.width, axis=0), cache)
     return cache, jnp.repeat(last, self.width)
 
-  def _positions(self, known: jax.Array) -> jax.Array:
+  def positions(self, known: jax.Array) -> jax.Array:
     """The position of every slot's token `[batch, slots]`; of a prompt `known` `[batch]` count."""
     slots = jnp.arange(self.slots)[None]
     prompt = jnp.where(slots < known[:, None], slots, BEYOND)
@@ -153,7 +153,7 @@ class _Cached:
       "decoder_input_tokens": last[:, None],
       "decoder_positions": (lengths + step)[:, None],
       "decoder_cache_start": self.fed + step,
-      "decoder_cache_positions": jnp.repeat(self._positions(self.lengths - 1), self.width, axis=0),
+      "decoder_cache_positions": jnp.repeat(self.positions(self.lengths - 1), self.width, axis=0),
     }
     output = self.model.apply(self.params, batch, cache=cache)
     return output.logits[:, 0], (output.cache, last)

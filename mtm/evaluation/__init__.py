@@ -1,0 +1,1 @@
+"""Evaluation without TensorFlow: few-shot questions, their metrics, and lm-evaluation-harness."""
