@@ -144,7 +144,9 @@ class CrossAttention(nn.Module):
       dropout=_dropout(self, context),
       kernel=self.kernel,
     )
-    cache = None if context.cache is None else kv.KeyValue.of(k_BSHK, v_BSHK)
+    cache = context.cache  # what it remembers stays as it is
+    if cache is not None and source.x is not None:
+      cache = kv.KeyValue.of(k_BSHK, v_BSHK)
     return _output(self, engine(request), x_BLD.shape[-1]), Aux(cache)
 
   @nn.nowrap
