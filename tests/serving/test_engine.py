@@ -2,68 +2,27 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from mtm.decoding.constraints import Forced, MinLength, NoRepeat
-from mtm.decoding.greedy import Greedy
+from mtm.decoding.constraints import Forced, NoRepeat
 from mtm.decoding.sample import Sample
 from mtm.errors import UserError
 from mtm.families.bert import bert
-from mtm.families.gpt2 import gpt2
-from mtm.families.mamba import mamba
-from mtm.parts.patterns.causal import Causal
-from mtm.parts.patterns.prefix import prefix_lm
-from mtm.parts.patterns.window import Window
-from mtm.programs.generation import Generator
 from mtm.serving.engine import Engine, Prompt, size
 from mtm.sharding.mesh import mesh
 from mtm.sharding.plan import Plan
-from tests.decoding.models import EOS, decoder, encoder_decoder, sharpened
+from tests.serving import models
 
-LENGTH = 7
-PROMPTS = [[5, 3, 7, 2], [6], [], [2, 12, 4] * 6, [9, 9]]
-
-
-@functools.cache
-def windowed() -> Any:
-  model = gpt2(2, 16, 2, 13, max_length=64, dropout=0.0, pattern=Causal() & Window(4, 0))
-  return model, sharpened(model)
+LENGTH = 5
+PROMPTS = [[5, 3, 7, 2], [6], [], [2, 12, 4] * 2, [9, 9]]
 
 
-@functools.cache
-def recurrent() -> Any:
-  model = mamba(1, 16, 13)
-  return model, sharpened(model)
-
-
-@functools.cache
-def with_prefix() -> Any:
-  model = gpt2(2, 16, 2, 13, max_length=64, dropout=0.0, pattern=prefix_lm())
-  return model, sharpened(model)
-
-
-@functools.cache
-def one_device() -> Plan:
-  return Plan(mesh(data=1, devices=jax.devices()[:1]))
-
-
-def alone(model: Any, params: Any, policy: Any = Greedy(), **kwargs: Any) -> list[list[list[int]]]:  # noqa: B008
-  """What each prompt gets in a batch of `Generator`, no token of which ends anything."""
-  run = Generator(model, one_device(), policy, LENGTH, None, len(PROMPTS), **kwargs)
-  return [[h.tokens for h in found] for found in run(params, enumerate(PROMPTS))]
-
-
-def engine(model: Any, params: Any, rows: int = 2, plan: Plan | None = None, **kwargs: Any):
-  sources = 32 if len(model.inputs) > 1 else 0
-  return Engine(model, plan or one_device(), params, rows, 64, sources, **kwargs)
-
-
-def served(engine: Engine, prompts: list[Prompt]) -> list[list[int]]:
+def served(engine: Engine, prompts: Sequence[Prompt]) -> list[list[int]]:
   """Each prompt's tokens: a row is given to the next one as soon as it is free, so that texts of
   different ages stand beside each other."""
   waiting, running, found = list(enumerate(prompts)), {}, [[] for _ in prompts]
@@ -73,7 +32,7 @@ def served(engine: Engine, prompts: list[Prompt]) -> list[list[int]]:
       some = [waiting.pop(0) for _ in free[: min(engine.together, len(waiting))]]
       engine.admit(dict(zip(free, (p for _, p in some), strict=False)), running)
       running |= dict(zip(free, (n for n, _ in some), strict=False))
-    told = engine.step([*running])
+    told = jax.device_get(engine.step([*running]))
     for row, number in [*running.items()]:
       found[number].append(int(told.token[row]))
       if len(found[number]) == prompts[number].limit:
@@ -81,13 +40,74 @@ def served(engine: Engine, prompts: list[Prompt]) -> list[list[int]]:
   return found
 
 
-MODELS = {
-  "decoder": decoder, "pair": encoder_decoder, "window": windowed, "state space": recurrent,
-}  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["window", "state space", "prefix"])
+def test_staggered_texts_are_those_of_generate(name: str) -> None:
+  both_ways = {"bidirectional_prefix": name == "prefix"}
+  engine = models.engine(name, **both_ways)
+  found = served(engine, [Prompt(ids, LENGTH) for ids in PROMPTS])
+  assert found == [best for (best,) in models.alone(name, PROMPTS, LENGTH, **both_ways)]
+  assert engine.width[0] == (64 if name == "window" else 16)  # a ring is made for one length
 
 
-@pytest.mark.parametrize("of", MODELS.values(), ids=MODELS.keys())
-def test_staggered_texts_are_those_of_generate(of: Any) -> None:
-  model, params = of()
-  found = served(engine(model, params), [Prompt(ids, LENGTH) for ids in PROMPTS])
-  assert found == [best for (best,) in alone(model, params)]
+def test_an_answer_beside_an_encoder_heeds_constraints_of_its_own_length() -> None:
+  """Each is forced to end at its own last step, and says nothing twice."""
+
+  def constraints(limit: Any) -> list[Any]:
+    return [NoRepeat(1), Forced(limit - 1, (1,))]
+
+  engine = models.engine("pair", constraints=constraints)
+  limits = [5, 4, 5, 5, 4]
+  prompts = [Prompt(ids, n) for ids, n in zip(PROMPTS, limits, strict=True)]
+  wanted = {n: models.alone("pair", PROMPTS, n, constraints=constraints(n)) for n in (4, 5)}
+  assert served(engine, prompts) == [wanted[n][i][0] for i, n in enumerate(limits)]
+
+
+def test_greedy_and_sampled_texts_stand_beside_each_other_and_the_cache_grows() -> None:
+  engine = models.engine("decoder")
+  policy = Sample(temperature=0.9, top_k=9, top_p=0.8, num_samples=2)
+  long = [*PROMPTS, [3, 8, 20] * 5 + [4]]  # its last tokens stand beyond 16 columns
+  greedy = models.alone("decoder", long, LENGTH)
+  drawn = models.alone("decoder", long, LENGTH, policy, seed=3)
+  prompts, wanted = [], []
+  for number, ids in enumerate(long):
+    prompts.append(Prompt(ids, LENGTH))
+    prompts += [Prompt(ids, LENGTH, 0.9, 9, 0.8, 3, number, sample) for sample in (0, 1)]
+    wanted += [greedy[number][0], *drawn[number]]
+  assert served(engine, prompts) == wanted
+  assert len({tuple(line) for lines in drawn for line in lines}) > 6  # they differ
+  assert engine.width == (32, 0)
+
+
+@pytest.mark.slow
+def test_a_mesh_changes_nothing() -> None:
+  engine = models.engine("decoder", rows=3, on=Plan(mesh(data=4, devices=jax.devices()[:4])))
+  assert engine.rows == engine.together == 4
+  found = served(engine, [Prompt(ids, LENGTH) for ids in PROMPTS])
+  assert found == [best for (best,) in models.alone("decoder", PROMPTS, LENGTH)]
+
+
+def test_alternatives_are_the_likeliest_tokens_and_what_does_not_fit_is_told() -> None:
+  engine = models.engine("decoder")
+  engine.admit({1: Prompt([5, 3], 2)})
+  plain = jax.device_get(engine.step([1]))
+  assert not plain.top.any()
+  told = jax.device_get(engine.step([1], telling=True))
+  assert told.top.shape == (2, 20) and told.top[1, 0] == told.token[1]
+  assert told.top_log_probs[1, 0] == told.log_prob[1]
+  assert np.all(np.diff(told.top_log_probs[1]) <= 0) and np.exp(told.top_log_probs[1]).sum() <= 1
+  engine.check([5] * 60, 4)
+  with pytest.raises(UserError, match=r"5 tokens are to follow a prompt of 60.* room for 4 of"):
+    engine.check([5] * 60, 5)
+  with pytest.raises(UserError, match="no room for an answer"):
+    engine.check([5] * 64, 1)
+
+
+def test_sizes_are_few() -> None:
+  assert {size(n, 100) for n in range(101)} == {16, 32, 64, 100}
+
+
+def test_an_encoder_alone_is_refused() -> None:
+  model = bert(1, 16, 2, 13)
+  with pytest.raises(UserError, match="an Encoder alone generates nothing"):
+    Engine(model, models.plan(), {})
