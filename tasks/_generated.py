@@ -13,7 +13,7 @@ from mtm.prompts.template import Example
 Make = Callable[[random.Random], Example]
 
 # GPT-3 asks 2,000 of each kind (2005.14165, §3.9); a space of 10,000 questions has so many here.
-SIZES = {"train": 20_000, "validation": 500, "test": 2_000}
+SIZES = {"train": 10_000, "validation": 500, "test": 2_000}
 SHARES = {"test": 25, "validation": 5}  # per cent of all possible questions; train has the rest
 GIVEN_UP = 2_000  # draws in a row that bring nothing new: there is no more
 

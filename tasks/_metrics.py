@@ -106,6 +106,16 @@ def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
   return {key: 100 * float(np.mean([scores[key].fmeasure for scores in each])) for key in keys}
 
 
+def best_bleu(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> Scores:
+  """`bleu` against the first of the accepted answers."""
+  return bleu([answers[0] for answers in targets], predictions)
+
+
+def best_rouge(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> Scores:
+  """`rouge` against the first of the accepted answers."""
+  return rouge([answers[0] for answers in targets], predictions)
+
+
 def class_id(names: Sequence[str]) -> Callable[..., int]:
   """A SeqIO postprocessor: a label's text → its number, -1 where it is no label."""
 
@@ -160,3 +170,7 @@ def _overlap(answer: str, prediction: str) -> float:
 def _sentences(text: str) -> str:
   """One sentence a line, as ROUGE-Lsum wants it."""
   return text.replace(" . ", " .\n")
+
+
+# Metrics of sets with prompts, by their names there; a target is a list of accepted answers.
+OF_ANSWERS = {"f1": squad, "bleu": best_bleu, "rouge": best_rouge}

@@ -52,6 +52,8 @@ class Dataset:
     num_batches: at most so many batches; None: no limit.
     begin_id: what a decoder is fed before the first token of a piece; None: what the checkpoint
       says that training began from, else 0.
+    inputs_end: whether `inputs` keep the end-of-sequence id that their task adds; a decoder alone
+      is asked without one, so what it is trained on should have none either.
   """
 
   mixture_or_task_name: str
@@ -66,6 +68,7 @@ class Dataset:
   num_epochs: int | None = None
   num_batches: int | None = None
   begin_id: int | None = None
+  inputs_end: bool = True
 
   def batches(
     self, objective: Objective, shard: tuple[int, int] = (0, 1), prefetch: int = 2
@@ -155,10 +158,23 @@ class Dataset:
     splits = self._splits()
     read = (split.raw(dict(self.lengths)) for split in splits)
     for example in itertools.islice(itertools.chain.from_iterable(read), limit):
-      yield {
+      found = {
         name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         for name, value in example.items()
       }
+      if "inputs" in found and not self.inputs_end:
+        found["inputs"] = self.asked(found["inputs"])
+      yield found
+
+  def asked(self, inputs: Any) -> Any:
+    """Ids of an example's `inputs`, with their end where `inputs_end` says so."""
+    if self.inputs_end or not len(inputs) or inputs[-1] != self._eos_id:
+      return inputs
+    return inputs[:-1]
+
+  @functools.cached_property
+  def _eos_id(self) -> int | None:
+    return self.vocabulary().eos_id
 
   def _preprocessor(self, objective: Objective) -> Preprocessor:
     module, _, function = objective.preprocessor.partition(":")
@@ -183,6 +199,8 @@ class Dataset:
     try:
       features = preprocessor.reads(split.task.output_features)
       tokens = split.tokens(features)
+      if not self.inputs_end:
+        tokens = dataclasses.replace(tokens, endless=("inputs",))
       preprocessor.check(tokens)
     except UserError as e:
       raise UserError(f"task {split.name!r}: {e}") from None
@@ -206,6 +224,7 @@ class Dataset:
       "pack": self.pack,
       "shuffle": self.shuffle,
       "seed": self.seed,
+      **({} if self.inputs_end else {"inputs_end": False}),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from mtm.errors import UserError, nearest
@@ -35,8 +36,8 @@ def register(module: str | None = None) -> None:
   """
   from mtm import tasks
 
-  if module:
-    _import(module)  # before ours, so that one may bring T5's own definitions of the same names
+  if module:  # before ours, so that one may bring T5's own definitions of the same names
+    _declare_sets(_import(module))
   tasks.register()
   while _declared:
     _declared.pop(0)()
@@ -60,12 +61,21 @@ def find(name: str, module: str | None = None) -> Any:
   return seqio().get_mixture_or_task(name)
 
 
-def _import(module: str) -> None:
+def _declare_sets(module: ModuleType) -> None:
+  """The tasks of the sets with prompts that a user's module lists as `SETS`."""
+  from mtm.data.sources import prompted
+  from mtm.prompts import library
+
+  for data in library.listed(module):
+    prompted.add(data)
+
+
+def _import(module: str) -> ModuleType:
   """Imports a user's module, which may lie in the current directory."""
   if "" not in sys.path:
     sys.path.insert(0, "")
   try:
-    importlib.import_module(module)
+    return importlib.import_module(module)
   except ModuleNotFoundError as e:
     if e.name and (module == e.name or module.startswith(f"{e.name}.")):
       raise UserError(

@@ -93,11 +93,12 @@ class TaskMetrics:
     )  # fmt: skip
 
     def predict(inputs: list[list[int]]) -> list[list[int]]:
-      return [best[0].tokens for best in generator(params, enumerate(inputs))]
+      asked = map(self.data.asked, inputs)
+      return [best[0].tokens for best in generator(params, enumerate(asked))]
 
     def score(inputs: list[list[int]], targets: list[list[int]]) -> list[float]:
       pairs = zip(inputs, targets, strict=True)
-      examples = ({"inputs_ids": i, "targets_ids": t} for i, t in pairs)
+      examples = ({"inputs_ids": self.data.asked(i), "targets_ids": t} for i, t in pairs)
       return [row["score"] for row in Score().rows(setting, enumerate(examples))]
 
     return evaluation.run(predict, score, step)

@@ -30,6 +30,7 @@ class Prompted:
     licence: of the records.
     version: changes when the records do.
     sizes: split → records in it, where that is known without reading.
+    local: whether the records are on every machine, so that nothing is downloaded.
 
   Raises:
     UserError: there are no templates, or two have one name.
@@ -44,6 +45,7 @@ class Prompted:
   licence: str = ""
   version: str = ""
   sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  local: bool = True
 
   def __post_init__(self) -> None:
     names = [template.name for template in self.templates]
@@ -58,10 +60,25 @@ class Prompted:
     names = [template.name for template in self.templates]
     raise UserError(f"set {self.name!r} has no template {name!r}{nearest(name, names)}")
 
-  def sampled(self, key: str, seed: int = 0) -> Template:
-    """The template that falls to the record with this digest."""
+  def asking(self, reasons: bool = False) -> tuple[Template, ...]:
+    """The templates that want a rationale before the answer, or the others.
+
+    Raises:
+      UserError: there are none.
+    """
+    found = tuple(template for template in self.templates if template.reasons == reasons)
+    if not found:
+      kind = "with a rationale" if reasons else "without a rationale"
+      raise UserError(f"set {self.name!r} has no template {kind}")
+    return found
+
+  def sampled(
+    self, key: str, seed: int = 0, reasons: bool = False, most: int | None = None
+  ) -> Template:
+    """The template that falls to the record with this digest, of the first `most` of its kind."""
+    among = self.asking(reasons)[:most]
     number = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-    return self.templates[int.from_bytes(number[:8], "big") % len(self.templates)]
+    return among[int.from_bytes(number[:8], "big") % len(among)]
 
   def extracted(self, text: str) -> str:
     """The final answer in a generated text, without blanks around it: the last match of `extract`,

@@ -6,14 +6,14 @@ import collections
 import dataclasses
 import functools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mtm.errors import UserError
 from mtm.prompts.prompted import Prompted
 from mtm.prompts.template import Example, Rendered, Template
 
 Length = Callable[[str], int]  # tokens of a text
-TRIES = 16  # exemplars that are passed over, for each that is wanted, because they are too long
+TRIES = 32  # exemplars that are passed over because they are too long, beside `k`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Shots:
     separator: after each exemplar.
     budget: tokens that exemplars, question and its longest answer may take together; exemplars too
       long for it are passed over; None: any number.
-    strict: fewer than `k` within the budget are an error, else they are what the question gets.
+    strict: fewer than `k` are an error, else they are what the question gets.
     fixed: every question of a template gets the same exemplars (but never itself).
     pool: exemplars are drawn from the first so many records of `split`; None: from all.
 
@@ -69,48 +69,71 @@ class Shots:
         `Template.render` and `Prompted.examples` do.
     """
     question = template.render(example)
-    room = self._room(data, template, question, length)
     if not self.k:
       return question
+    taken = 0
+    if self.budget is not None:
+      if length is None:
+        raise ValueError("a budget needs `length`, which counts tokens")
+      answers = question.choices or (question.targets,)
+      taken = max(length(question.inputs + question.continuation(answer)) for answer in answers)
+    where = f"set {data.name!r}, template {template.name!r}"
+    texts = (e.text + self.separator for e in self.exemplars(data, template, question))
+    drawn = self.fitted(texts, taken, length, where)
+    return dataclasses.replace(question, inputs="".join(drawn) + question.inputs)
+
+  def fitted(
+    self, texts: Iterable[str], taken: int, length: Length | None, where: str
+  ) -> list[str]:
+    """The first `k` of the texts that the budget has room for.
+
+    Args:
+      texts: exemplars in the order in which they are wanted, with their separators.
+      taken: tokens of the budget that the question needs.
+      length: counts tokens; needed where there is a budget.
+      where: names the set, for errors.
+
+    Raises:
+      UserError: there are fewer, and `strict`; or all of those looked at are longer than the budget
+        alone.
+    """
+    room = None if self.budget is None else self.budget - taken
     drawn: list[str] = []
-    passed = 0
-    for exemplar in self._candidates(data, template, question):
-      text = exemplar.text + self.separator
-      tokens = 0 if length is None or room is None else length(text)
+    passed: list[int] = []
+    for text in texts:
+      tokens = 0 if room is None or length is None else length(text)
       if room is not None and tokens > room:
-        passed += 1
-        if passed > TRIES * self.k:
+        passed.append(tokens)
+        if len(passed) > TRIES + self.k:
           break
         continue
       room = None if room is None else room - tokens
       drawn.append(text)
       if len(drawn) == self.k:
-        break
-    if len(drawn) < self.k and self.strict:
-      raise UserError(self._too_few(data, template, len(drawn), passed))
-    return dataclasses.replace(question, inputs="".join(drawn) + question.inputs)
+        return drawn
+    self._check(drawn, passed, taken, where)
+    return drawn
 
-  def _room(
-    self, data: Prompted, template: Template, question: Rendered, length: Length | None
-  ) -> int | None:
-    """Tokens that exemplars may take."""
-    if self.budget is None:
-      return None
-    if length is None:
-      raise ValueError("a budget needs `length`, which counts tokens")
-    answers = question.choices or (question.targets,)
-    room = self.budget - max(length(question.inputs + question.continuation(a)) for a in answers)
-    if room < 0 and self.strict:
+  def _check(self, drawn: Sequence[str], passed: Sequence[int], taken: int, where: str) -> None:
+    """Raises UserError where fewer than `k` exemplars are too few."""
+    context = f"a context of {self.budget} tokens"
+    if not drawn and passed and min(passed) > (self.budget or 0):
       raise UserError(
-        f"set {data.name!r}, template {template.name!r}: a question takes {self.budget - room} "
-        f"tokens, and the context has {self.budget}: give it more"
+        f"{where}: its exemplars take {min(passed)} tokens and more each, longer than {context}: "
+        "give it more, or take k = 0"
       )
-    return room
+    if self.strict and passed:
+      raise UserError(
+        f"{where}: {self.k} exemplars do not fit into {context}, of which the question takes "
+        f"{taken}, only {len(drawn)}: take a smaller k, or a longer context"
+      )
+    if self.strict:
+      raise UserError(
+        f"{where}: the split {self.split!r} has {len(drawn)} exemplars for a question, not {self.k}"
+      )
 
-  def _candidates(
-    self, data: Prompted, template: Template, question: Rendered
-  ) -> Iterator[Rendered]:
-    """Exemplars in the order in which they are wanted."""
+  def exemplars(self, data: Prompted, template: Template, question: Rendered) -> Iterator[Rendered]:
+    """All exemplars of a question, in the order in which they are wanted."""
     named = "" if self.fixed else question.key
     rng = random.Random(f"{self.seed}:{data.name}:{template.name}:{named}")
     groups = _groups(data, template, self.split, self.pool, self.balanced)
@@ -128,15 +151,6 @@ class Shots:
           pending.remove(order)
         else:
           yield found
-
-  def _too_few(self, data: Prompted, template: Template, drawn: int, passed: int) -> str:
-    where = f"set {data.name!r}, template {template.name!r}"
-    if passed:
-      return (
-        f"{where}: {self.k} exemplars do not fit into a context of {self.budget} tokens, only "
-        f"{drawn}: take a smaller k, or a longer context"
-      )
-    return f"{where}: the split {self.split!r} has {drawn} exemplars for a question, not {self.k}"
 
 
 def _same(exemplar: Rendered, question: Rendered) -> bool:
@@ -160,6 +174,6 @@ def _groups(
   """Exemplars by their choice; one group where there are no choices, or none is wanted."""
   groups: dict[int | None, list[Example]] = {}
   for example in data.held(split, pool):
-    label = template.render(example).gold if balanced else None
+    label = template.gold(example) if balanced else None
     groups.setdefault(label, []).append(example)
   return [tuple(groups[label]) for label in sorted(groups, key=lambda g: -1 if g is None else g)]

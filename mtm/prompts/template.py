@@ -123,6 +123,11 @@ class Template:
     joiner = self.joiner if inputs else ""
     return Rendered(inputs, targets, texts, gold, references, digest(example), joiner)
 
+  def gold(self, example: Example) -> int | None:
+    """The number of the right choice, as in `render`; None where there are no choices."""
+    listed = self._choices(example)
+    return self._gold(example, listed) if listed else None
+
   @property
   def reasons(self) -> bool:
     """Whether the answer has a rationale before it (chain of thought)."""

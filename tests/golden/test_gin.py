@@ -20,6 +20,7 @@ T5 = ("families/t5_1_1/base.gin",)
 RUNS = {
   "pretrain": ("mtm.train:train", T5, TRAIN),
   "finetune": ("mtm.train:train", T5, (*TRAIN, "INITIAL_CHECKPOINT_PATH='before'")),
+  "instruct": ("mtm.train:train", T5, (*TRAIN[1:], "INITIAL_CHECKPOINT_PATH='before'")),
   "classify": (
     "mtm.train:train",
     ("families/bert/base.gin", "classifiers/bert.gin"),

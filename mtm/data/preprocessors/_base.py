@@ -31,6 +31,7 @@ class Tokens:
     word_starts: makes bool `[vocab_size]`: whether an id begins a word.
     begin, end: ids that begin and end a text, whether or not a task adds them; None: there is none.
     classes: how many values the task's `label` has; None: it has no label.
+    endless: features that lose the end that a task has added.
   """
 
   vocab_size: int
@@ -41,6 +42,7 @@ class Tokens:
   begin: int | None = None
   end: int | None = None
   classes: int | None = None
+  endless: tuple[str, ...] = ()
 
   def body(self, feature: str, tokens: np.ndarray) -> np.ndarray:
     """`tokens` without an end that the task has added."""
@@ -48,13 +50,13 @@ class Tokens:
     return tokens[:-1] if len(tokens) and eos is not None and tokens[-1] == eos else tokens
 
   def ended(self, feature: str, body: np.ndarray) -> np.ndarray:
-    """`body` with its end, where the feature has one."""
-    eos = self.eos[feature]
+    """`body` with its end, where the feature has one and keeps it."""
+    eos = None if feature in self.endless else self.eos[feature]
     return body if eos is None else np.append(body, np.int32(eos))
 
   def trimmed(self, feature: str, tokens: np.ndarray, length: int) -> np.ndarray:
     """At most `length` tokens, the end included: a trimmed sequence keeps its end."""
-    room = length - (self.eos[feature] is not None)
+    room = length - (self.eos[feature] is not None and feature not in self.endless)
     return self.ended(feature, self.body(feature, tokens)[:room])
 
 

@@ -302,7 +302,7 @@ def _register(
     def dataset(split: str) -> Any:
       return (origin.held if records.size(split) <= HELD_BYTES else origin.streamed)(split)
 
-    feature = seqio().Feature(_seqio_vocabulary(vocabulary), add_eos=True)
+    feature = seqio().Feature(seqio_vocabulary(vocabulary), add_eos=True)
     try:
       seqio().TaskRegistry.add(
         name,
@@ -318,7 +318,7 @@ def _register(
   registry.declare(add)
 
 
-def _seqio_vocabulary(vocabulary: Any) -> Any:
+def seqio_vocabulary(vocabulary: Any) -> Any:
   """What `jsonl_task` takes as a vocabulary, as a SeqIO one."""
   from mtm.data.lazy_vocabulary import lazy_seqio
   from mtm.data.sources import stdlib
