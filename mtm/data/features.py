@@ -38,12 +38,15 @@ class Layout:
     lengths: side ("encoder", "decoder") → tokens a row.
     columns: features that pieces bring along; the first one of a side tells its length.
     begin_id: what the input tokens of a piece begin with, where they are its shifted targets.
+    domains: the label of each task, by its number in a `Source`: every side also gets
+      `<side>_domain`, -1 at padding; None: no such feature.
   """
 
   lengths: Mapping[str, int]
   columns: tuple[str, ...]
   # Not shown: what is made of examples does not depend on it.
   begin_id: int = dataclasses.field(default=0, repr=False, kw_only=True)
+  domains: tuple[int, ...] | None = dataclasses.field(default=None, repr=False, kw_only=True)
 
   def features(self) -> dict[str, int]:
     """Feature name → tokens a row."""
@@ -53,6 +56,7 @@ class Layout:
       if f"{side}_target_tokens" in names:
         names += [f"{side}_input_tokens", f"{side}_loss_weights"]
       names += [f"{side}_positions", f"{side}_segment_ids"]
+      names += [f"{side}_domain"] if self.domains is not None else []
       found.update(dict.fromkeys(names, length))
     return found
 
@@ -85,6 +89,9 @@ class Layout:
           batch[name] = place.put(np.concatenate(values) if values else sizes)
       batch[f"{side}_positions"] = place.put(place.positions)
       batch[f"{side}_segment_ids"] = place.put(place.segments)
+      if self.domains is not None:
+        labels = np.asarray([self.domains[p.source[0]] for p in pieces], np.int64)
+        batch[f"{side}_domain"] = place.put(np.repeat(labels, sizes) + 1) - 1
       targets = batch.get(f"{side}_target_tokens")
       if targets is not None and f"{side}_input_tokens" not in batch:
         shifted = np.zeros_like(targets)

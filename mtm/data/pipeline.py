@@ -7,7 +7,7 @@ import functools
 import importlib
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from mtm.data.registry import find
 from mtm.data.rows import Feed, Rows
 from mtm.data.streams import CachedReader, DirectReader, Reader, Stream
 from mtm.data.vocabulary import Vocabulary
-from mtm.errors import UserError
+from mtm.errors import UserError, nearest
 from mtm.types import Objective
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,9 @@ class Dataset:
     num_batches: at most so many batches; None: no limit.
     begin_id: what a decoder is fed before the first token of a piece; None: what the checkpoint
       says that training began from, else 0.
+    domains: names of tasks: each token of a batch then has the number of its task among them in
+      `decoder_domain` (and `encoder_domain`), as models with an expert for each domain read it;
+      None: there is no such feature.
     inputs_end: whether `inputs` keep the end-of-sequence id that their task adds; a decoder alone
       is asked without one, so what it is trained on should have none either.
   """
@@ -68,6 +71,7 @@ class Dataset:
   num_epochs: int | None = None
   num_batches: int | None = None
   begin_id: int | None = None
+  domains: Sequence[str] | None = None
   inputs_end: bool = True
 
   def batches(
@@ -82,7 +86,7 @@ class Dataset:
 
     Raises:
       UserError: the task, split or a feature is unknown, a length is missing or does not serve,
-        the data are empty, or hosts do not divide the batch.
+        the data are empty, a task is none of the domains, or hosts do not divide the batch.
     """
     cut = Cut(self.batch_size, shard, self.num_batches, prefetch)
     preprocessor = self._preprocessor(objective)
@@ -95,7 +99,9 @@ class Dataset:
     rows = Rows(feeds, mixing, preprocessor, self.pack, Pool(size, self.seed))
     return RowBatches(
       rows,
-      dataclasses.replace(preprocessor.layout, begin_id=self.begin_id or 0),
+      dataclasses.replace(
+        preprocessor.layout, begin_id=self.begin_id or 0, domains=self._labels(feeds)
+      ),
       cut,
       splits[0].vocabulary(splits[0].text).vocab_size,
       self._identity(preprocessor, feeds),
@@ -108,7 +114,9 @@ class Dataset:
     Raises:
       UserError: a length is missing or does not serve.
     """
-    return self._preprocessor(objective).layout.shapes(self.batch_size)
+    layout = self._preprocessor(objective).layout
+    labels = None if self.domains is None else ()
+    return dataclasses.replace(layout, domains=labels).shapes(self.batch_size)
 
   def beginning(self, begin_id: int) -> Dataset:
     """This data set, a decoder fed `begin_id` first unless it says what."""
@@ -206,6 +214,19 @@ class Dataset:
       raise UserError(f"task {split.name!r}: {e}") from None
     stream = Stream(split.name, split.split, self._reader(split, features), self.num_epochs)
     return Feed(split.name, split.rate, stream, tokens, Draws(self.seed, f"task/{split.name}"))
+
+  def _labels(self, feeds: list[Feed]) -> tuple[int, ...] | None:
+    """The number of each task's domain."""
+    if self.domains is None:
+      return None
+    known = list(self.domains)
+    for feed in feeds:
+      if feed.name not in known:
+        raise UserError(
+          f"task {feed.name!r} is none of the domains {known}{nearest(feed.name, known)}: add it to"
+          " DOMAINS, in the place of its expert"
+        )
+    return tuple(known.index(feed.name) for feed in feeds)
 
   def _reader(self, split: TaskSplit, features: tuple[str, ...]) -> Reader:
     seed = self.seed if self.shuffle else None

@@ -65,6 +65,12 @@ def check(model: Model, objective: Objective, data: Any) -> None:
   """
   shapes = data.shapes(objective)
   missing = [name for name in model.inputs if name not in shapes]
+  labels = [name for name in missing if name.endswith("_domain")]
+  if labels:
+    raise UserError(
+      f"the model reads {labels[0]}, the domain of each token: set DOMAINS to the names of the"
+      " tasks that are its domains, in the order of their experts"
+    )
   if missing:
     raise UserError(
       f"the model reads {', '.join(model.inputs)}, and {type(objective).__name__} makes"

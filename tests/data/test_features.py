@@ -81,3 +81,16 @@ def test_a_batch_is_what_a_loop_over_its_pieces_writes(rows):
     told += [(0, 0, 0)] * (12 - len(told))
     names = ("decoder_target_tokens", "decoder_positions", "decoder_segment_ids")
     assert [tuple(batch[n][r, i] for n in names) for i in range(12)] == told
+
+
+def test_every_token_has_the_label_of_its_task_and_padding_none():
+  sides, columns = {"encoder": 4, "decoder": 3}, ("encoder_input_tokens", "decoder_target_tokens")
+  layout = Layout(sides, columns, domains=(4, 0))
+  first, second = piece([5], [6, 7])._replace(source=(1, 0, 0, 0)), piece([8, 9], [4])
+  batch = layout.assemble([[first, second]], 2)
+  np.testing.assert_array_equal(batch["encoder_domain"], [[0, 4, 4, -1], [-1] * 4])
+  np.testing.assert_array_equal(batch["decoder_domain"], [[0, 0, 4], [-1] * 3])
+  assert {name: x.shape for name, x in batch.items()} == {
+    name: shape for name, (shape, _) in layout.shapes(2).items()
+  }
+  assert repr(layout) == repr(Layout(sides, columns))  # a saved place in the data stays valid

@@ -243,6 +243,23 @@ def test_realised_proportions_are_exact(three):
   batches.close()
 
 
+def test_tokens_tell_the_domain_of_their_task_and_the_order_of_domains_is_the_users(three):
+  data = Dataset(three, {"targets": 96}, batch_size=4, domains=("toy_c", "toy_a", "toy_b"))
+  batches = data.batches(CausalLM())
+  known = {split: set() for split in range(3)}
+  for batch in read(batches, 6):
+    labels, segments = batch["decoder_domain"], batch["decoder_segment_ids"]
+    assert ((labels == -1) == (segments == 0)).all()
+    for row, segment in zip(labels, segments, strict=True):
+      for piece in range(1, segment.max() + 1):
+        (label,) = set(row[segment == piece])
+        known[label].add(int((segment == piece).sum()))
+  batches.close()
+  # Documents of toy_a have at most 10 tokens with their end, of toy_b at most 31, of toy_c 91.
+  assert max(known[1]) <= 10 < min(known[2]) and max(known[2]) <= 31 < min(known[0])
+  assert "decoder_domain" in data.shapes(CausalLM())
+
+
 def test_masks_are_new_in_every_epoch_unless_static():
   add_task("toy_a", documents(4, 20, 20))
   for objective, same in ((MaskedLM(dynamic=False), True), (MaskedLM(), False)):
@@ -334,6 +351,7 @@ def test_the_bytes_of_mere_numbers_are_unknowable():
     ({"mixture_or_task_name": "toy_mixed"}, SpanCorruption(), "different vocabularies"),
     ({"mixture_or_task_name": "toy_empty"}, SpanCorruption(), "the dataset is empty"),
     ({"batch_size": 0}, SpanCorruption(), "batch_size = 0"),
+    ({"domains": ["toy_a", "toy_c"]}, SpanCorruption(), "'toy_b' is none of the domains"),
   ],
 )
 def test_bad_input_is_told_in_one_sentence(three, fields, objective, told):

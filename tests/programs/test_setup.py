@@ -6,6 +6,7 @@ import pytest
 
 from mtm.errors import UserError
 from mtm.families.bert import bert
+from mtm.families.demix import demix
 from mtm.families.gpt2 import gpt2
 from mtm.objectives.causal_lm import CausalLM
 from mtm.programs import setup
@@ -43,6 +44,11 @@ def test_a_sequence_longer_than_the_model_is_refused():
 def test_an_objective_for_another_kind_of_model_is_refused():
   with pytest.raises(UserError, match="makes encoder_input_tokens"):
     setup.check(bert(1, 8, 2, 13), CausalLM(), data())
+
+
+def test_a_model_that_reads_domains_asks_for_their_names():
+  with pytest.raises(UserError, match="reads decoder_domain.*set DOMAINS to the names"):
+    setup.check(demix(1, 8, 2, 13, max_length=8), CausalLM(), data())
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
