@@ -12,6 +12,8 @@ VERBS = {
   "train": ("mtm.train", "pretrain or fine-tune: --gin_file=runs/pretrain.gin ..."),
   "eval": ("mtm.eval", "measure a checkpoint: --gin_file=runs/eval.gin ..."),
   "infer": ("mtm.infer", "generate or score: --gin_file=runs/infer.gin ..."),
+  "chat": ("mtm.chat", "talk to a model in the terminal: chat MODEL_DIR"),
+  "serve": ("mtm.serve", "an OpenAI-compatible server, and a page to talk to it: serve MODEL_DIR"),
   "tasks": ("mtm.data.show", "list tasks, or look into one: tasks show NAME"),
   "convert": ("mtm.convert", "a checkpoint of HuggingFace or T5X, in or out: convert SRC DST"),
   "inspect": ("mtm.inspect", "the parameters of a gin file or a checkpoint"),

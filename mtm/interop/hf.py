@@ -28,6 +28,7 @@ TOKENIZER = (
   "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
   "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
   "tokenizer.model", "prophetnet.tokenizer", "generation_config.json",
+  "chat_template.jinja",
 )  # fmt: skip
 # What restricts which tokens come, for any way of choosing among them.
 GENERATION = (

@@ -155,7 +155,7 @@ def _usage(body: Body) -> bool:
 
 def _prompts(body: Body) -> list[str | list[int]]:
   """One text, one list of ids, or a list of either."""
-  value = body.get("prompt")
+  value: Any = body.get("prompt")
   one = not isinstance(value, list) or all(_is_id(item) for item in value)
   prompts: list[Any] = [value] if one else [*value]
   for prompt in prompts:

@@ -7,7 +7,18 @@ import pytest
 from tests.design.source import Source, over, sources
 
 BASE = {"axes", "types", "errors", "discovery"}
-BINARIES = {"train", "eval", "infer", "compile", "convert", "inspect", "cli", "programs"}
+BINARIES = {
+  "train",
+  "eval",
+  "infer",
+  "compile",
+  "convert",
+  "inspect",
+  "cli",
+  "programs",
+  "chat",
+  "serve",
+}
 
 # Layer → the other layers it may import. Binaries may import all.
 MAY_IMPORT = {
@@ -28,6 +39,7 @@ MAY_IMPORT = {
   "report": {"errors"},
   "config": {"errors"},
   "evaluation": BASE | {"decoding", "prompts"},
+  "serving": BASE | {"decoding", "sharding"},
   "interop": BASE | {"families", "parts"},
 }
 
