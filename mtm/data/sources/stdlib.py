@@ -24,6 +24,8 @@ from mtm.data.store import cache_directory, write_atomically
 from mtm.data.vocabulary import SentencePiece
 from mtm.errors import UserError, nearest
 
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
 SPLITS = ("train", "validation")
 SENTINELS = 100  # as T5 has
 
@@ -79,6 +81,29 @@ def pairs(split: str) -> Iterator[tuple[str, str, str]]:
   yield from _pairs(split)
 
 
+def functions(split: str) -> Iterator[tuple[str, str]]:
+  """Pairs of a documented function's code, dedented and without its docstring, and the docstring.
+
+  Functions that do nothing, such as abstract ones, are left out.
+
+  Raises:
+    UserError: as in `documents`.
+  """
+  yield from _functions(split)
+
+
+@functools.cache
+def _functions(split: str) -> tuple[tuple[str, str], ...]:
+  """See `functions`, and `_pairs`."""
+  found = []
+  for _, node, lines in _documented(split):
+    first, *rest = node.body
+    if isinstance(node, ast.FunctionDef) and rest and first.lineno > node.lineno:
+      kept = lines[node.lineno - 1 : first.lineno - 1] + lines[first.end_lineno : node.end_lineno]
+      found.append((textwrap.dedent("\n".join(kept)).strip(), ast.get_docstring(node) or ""))
+  return tuple(found)
+
+
 @functools.cache
 def _pairs(split: str) -> tuple[tuple[str, str, str], ...]:
   """See `pairs`. Parsing takes seconds, and several tasks of a mixture read the same."""
@@ -86,6 +111,15 @@ def _pairs(split: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def _parsed_pairs(split: str) -> Iterator[tuple[str, str, str]]:
+  for name, node, lines in _documented(split):
+    first = node.body[0].lineno
+    if first > node.lineno:
+      signature = textwrap.dedent("\n".join(lines[node.lineno - 1 : first - 1])).strip()
+      yield name, signature, ast.get_docstring(node) or ""
+
+
+def _documented(split: str) -> Iterator[tuple[str, Definition, list[str]]]:
+  """Names of functions and classes with docstrings, their syntax and the lines of their file."""
   for name, text in documents(split):
     try:
       with warnings.catch_warnings():
@@ -95,11 +129,8 @@ def _parsed_pairs(split: str) -> Iterator[tuple[str, str, str]]:
       continue  # a template or a file of another Python's grammar: it has no functions to show
     lines = text.split("\n")
     for path, node in _definitions(tree, ""):
-      docstring = ast.get_docstring(node)
-      first = node.body[0].lineno
-      if docstring and first > node.lineno:
-        signature = textwrap.dedent("\n".join(lines[node.lineno - 1 : first - 1])).strip()
-        yield f"{name}:{path}", signature, docstring
+      if ast.get_docstring(node):
+        yield f"{name}:{path}", node, lines
 
 
 def version() -> str:
@@ -236,9 +267,7 @@ def _text(path: pathlib.Path) -> str:
     raise UserError(f"{path}: {e}; reinstall this Python, its library is damaged") from e
 
 
-def _definitions(
-  node: ast.AST, prefix: str
-) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
+def _definitions(node: ast.AST, prefix: str) -> Iterator[tuple[str, Definition]]:
   """Functions and classes under `node` in source order, each with its dotted path."""
   for child in ast.iter_child_nodes(node):
     if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
