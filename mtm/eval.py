@@ -1,16 +1,19 @@
-"""`mtm eval`: a checkpoint's loss, bits per byte and task metrics on held-out data."""
+"""`mtm eval`: a checkpoint's loss, bits per byte and task metrics on held-out data; its answers to
+few-shot questions; and lm-evaluation-harness's tasks."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 
 from mtm import config
 from mtm.data.pipeline import Dataset
-from mtm.programs import published, scoring, setup
+from mtm.errors import UserError
+from mtm.evaluation.fewshot import FewShot
+from mtm.programs import asking, harness, published, scoring, setup
 from mtm.sharding.mesh import Mesh
 from mtm.training import checkpoint
 from mtm.training.actions import described, measure
@@ -18,39 +21,46 @@ from mtm.training.metrics import MetricsWriter
 from mtm.training.trainer import Evaluator
 from mtm.types import Model, Objective
 
+Results = Mapping[str, Mapping[str, float]]  # split → name → number
+
 
 def evaluate(
-  model: Model,
-  objective: Objective,
   mesh: Mesh,
-  data: Dataset,
   checkpoint_path: str,
   output_dir: str,
+  model: Model | None = None,
+  objective: Objective | None = None,
+  data: Dataset | None = None,
   metrics: scoring.TaskMetrics | None = None,
+  fewshot: FewShot | None = None,
 ) -> None:
   """Measures a checkpoint and writes `output_dir/metrics.jsonl`.
 
   Args:
-    model, objective, mesh: what was trained, on what, and where to run it.
-    data: what is held out.
+    mesh: where to run it.
     checkpoint_path: a MODEL_DIR, one checkpoint of it, or that of another library, which is step 0.
     output_dir: where results go.
+    model, objective, data: what was trained, on what, and what is held out; None: no loss.
     metrics: how the metrics that the task itself defines are computed; None: they are not.
+    fewshot: the questions that the model is asked, see `docs/evaluation.md`; None: none.
   """
   setup.start()
-  setup.check(model, objective, data)
-  special = published.special(checkpoint_path)
-  data = data.beginning(special.fed(model, checkpoint_path))
-  plan, params = published.parameters(model, mesh, checkpoint_path)
   foreign = published.open_foreign(checkpoint_path) is not None
   step = 0 if foreign else int(checkpoint.find(checkpoint_path).name)
-  values = measure(Evaluator(model, objective, plan), params, data)
   home = Path(output_dir)
-  results = {data.split: values}
-  if metrics is not None:
-    results |= metrics.measure(model, plan, params, step, home, special.begin_id)
+  results: dict[str, Mapping[str, float]] = {}
+  if data is not None:
+    if model is None or objective is None:
+      raise UserError("held-out data are read for a model and an objective: give MODEL, OBJECTIVE")
+    results |= _held_out(mesh, checkpoint_path, home, model, objective, data, metrics, step)
+  if fewshot is not None:
+    results |= asking.run(fewshot, checkpoint_path, mesh, home)
+  if not results:
+    raise UserError(
+      "nothing is measured: give data (runs/eval.gin) or questions (runs/fewshot.gin)"
+    )
   if jax.process_index() == 0:
-    with MetricsWriter(home) as writer:
+    with MetricsWriter(home, tensorboard=data is not None) as writer:
       writer.truncate(step - 1)
       for split, numbers in results.items():
         writer.write(step, split, numbers)
@@ -58,9 +68,26 @@ def evaluate(
     (home / "config.gin").write_text(config.current_text())
 
 
+def _held_out(
+  mesh: Mesh, path: str, home: Path, model: Model, objective: Objective, data: Dataset,
+  metrics: scoring.TaskMetrics | None, step: int,
+) -> Results:  # fmt: skip
+  setup.check(model, objective, data)
+  special = published.special(path)
+  data = data.beginning(special.fed(model, path))
+  plan, params = published.parameters(model, mesh, path)
+  results = {data.split: measure(Evaluator(model, objective, plan), params, data)}
+  if metrics is not None:
+    results |= metrics.measure(model, plan, params, step, home, special.begin_id)
+  return results
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-  """The command line, see `mtm eval --help`."""
-  return config.main(evaluate, argv)
+  """The command line, see `mtm eval --help`; with `--lm_eval=TASKS` see `mtm.programs.harness`."""
+  given = sys.argv[1:] if argv is None else list(argv)
+  if harness.asked(given):
+    return harness.main(given)
+  return config.main(evaluate, given)
 
 
 if __name__ == "__main__":

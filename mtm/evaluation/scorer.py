@@ -88,16 +88,17 @@ class Scorer:
             found[piece.question][choice] = score
     return found
 
-  def rolling(self, texts: Sequence[Ids], begin: Ids = ()) -> list[float]:
+  def rolling(self, texts: Sequence[Ids], begin: Ids = (), limit: int | None = None) -> list[float]:
     """The log-likelihood of each text, every token predicted once, in windows as long as the model.
 
     Args:
       texts: ids.
       begin: what stands before the first window, where the decoder has no begin of its own.
+      limit: the longest window; None: the model's, or all of a text.
     """
     own = self.begin_id is not None and not self.reads_encoder
-    limit = (self.model.max_length or 2**30) - own
-    cut = [list(windows(text, limit, begin)) for text in texts]
+    limit = limit or self.model.max_length or 2**30
+    cut = [list(windows(text, limit - own, begin)) for text in texts]
     parts = [(list(context), [predicted]) for pieces in cut for context, predicted in pieces]
     totals = iter([scores[0].total for scores in self(parts)])
     return [sum(itertools.islice(totals, len(pieces))) for pieces in cut]

@@ -98,7 +98,7 @@ class Generator:
     self._check()
     prompts = iter(prompts)
     if self.use_cache:
-      params = self.plan.jit(self.model.prepare)(params)  # once, not for every batch
+      params = self._prepare(params)  # once, not for every batch
     while True:
       rows = list(itertools.islice(prompts, self.batch_size))
       longest = max((len(prompt) for _, prompt in rows), default=0)
@@ -115,6 +115,10 @@ class Generator:
       out = self.plan.own(self._decode(params, put, ids), put)
       for index in range(len(rows)):
         yield _hypotheses(out, index, self.eos_id)
+
+  @functools.cached_property
+  def _prepare(self) -> Any:
+    return self.plan.jit(self.model.prepare)
 
   @functools.cached_property
   def _decode(self) -> Any:

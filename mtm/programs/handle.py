@@ -102,7 +102,7 @@ class Handle:
     """
     side = self.model.inputs[0].removesuffix("_input_tokens")
     found: list[np.ndarray] = []
-    rows = [self._ids(text) for text in self._listed(inputs)]
+    rows = [self.ids(text) for text in self._listed(inputs)]
     for start in range(0, len(rows), self.batch_size):
       part = rows[start : start + self.batch_size]
       length = padded(max(map(len, part)), self.model.max_length)
@@ -134,7 +134,7 @@ class Handle:
       begin_id=self.begin_id,
     )  # fmt: skip
     examples = (
-      {"inputs_ids": self._ids(a), "targets_ids": self._ids(b, framed=self._paired)}
+      {"inputs_ids": self.ids(a), "targets_ids": self.ids(b, framed=self._paired)}
       for a, b in zip(inputs, targets, strict=True)
     )
     return [row["score"] for row in Score().rows(setting, enumerate(examples))]
@@ -145,6 +145,7 @@ class Handle:
     max_length: int = 64,
     policy: Policy = Greedy(),  # noqa: B008 (frozen)
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
   ) -> list[Any]:
     """Continues each prompt (a decoder) or answers each input (an encoder-decoder), as the
     checkpoint's `generation_config.json` asks: a first token, no end before some length, no phrase
@@ -154,7 +155,8 @@ class Handle:
       inputs: texts, or token ids.
       max_length: the most tokens to generate.
       policy: greedy, sampling or beam search.
-      seed: decides samples.
+      seed: decides samples, together with an input's number.
+      numbers: one for each input; None: 0, 1, 2, ...
 
     Returns:
       for each input a text, or token ids where the model has no vocabulary; a list of them where
@@ -164,14 +166,26 @@ class Handle:
       UserError: an input is text and there is no vocabulary, or it is too long; there is nothing
         that a decoder could begin with, or no decoder.
     """
-    run = Generator(
+    key = (policy, max_length, seed)
+    run = self._generators.get(key) or self._generators.setdefault(key, self._generator(*key))
+    listed = self._listed(inputs)
+    prompts = zip(
+      range(len(listed)) if numbers is None else numbers, map(self.ids, listed), strict=True
+    )
+    answers = [[self._told(h) for h in found] for found in run(self.params, prompts)]
+    return answers if policy.width > 1 else [answer[0] for answer in answers]
+
+  @functools.cached_property
+  def _generators(self) -> dict[Any, Generator]:
+    """Those that were made, so that each compiles once."""
+    return {}
+
+  def _generator(self, policy: Policy, max_length: int, seed: int) -> Generator:
+    return Generator(
       self.model, self.plan, policy, max_length, self.eos_id, self.batch_size,
       constraints=wishes.heed(self.generation, self.model, max_length),
       bidirectional_prefix=self.prefix, seed=seed, begin_id=self.begin_id,
     )  # fmt: skip
-    prompts = enumerate(self._ids(text) for text in self._listed(inputs))
-    answers = [[self._told(h) for h in found] for found in run(self.params, prompts)]
-    return answers if policy.width > 1 else [answer[0] for answer in answers]
 
   @functools.cached_property
   def _apply(self) -> Any:
@@ -196,9 +210,13 @@ class Handle:
       raise UserError(f"{texts[:40]!r} is one text: give a list of texts, [{texts[:40]!r}]")
     return texts
 
-  def _ids(self, text: Text, framed: bool = True) -> list[int]:
+  def ids(self, text: Text, framed: bool = True) -> list[int]:
     """The ids of a text as the model was trained to read it, `framed` by special ids; those of an
-    id sequence are taken as they are, but for padding around them."""
+    id sequence are taken as they are, but for padding around them.
+
+    Raises:
+      UserError: it is text and there is no vocabulary, or an id is none of the model's.
+    """
     if isinstance(text, str):
       if self.vocabulary is None:
         raise UserError("this checkpoint has no vocabulary: give token ids instead of text")
