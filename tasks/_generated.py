@@ -7,8 +7,9 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping
 
-from mtm.prompts.prompted import Reader
-from mtm.prompts.template import Example
+from mtm.data.sources import stdlib
+from mtm.prompts.prompted import Prompted, Reader
+from mtm.prompts.template import Example, Template
 
 Make = Callable[[random.Random], Example]
 
@@ -16,6 +17,31 @@ Make = Callable[[random.Random], Example]
 SIZES = {"train": 10_000, "validation": 500, "test": 2_000}
 SHARES = {"test": 25, "validation": 5}  # per cent of all possible questions; train has the rest
 GIVEN_UP = 2_000  # draws in a row that bring nothing new: there is no more
+
+
+def made(
+  name: str,
+  cluster: str,
+  make: Make,
+  templates: tuple[Template, ...],
+  metric: str = "exact_match",
+  about: str = "question",
+  extract: str | None = None,
+  few: bool = False,
+) -> Prompted:
+  """A set of generated questions.
+
+  Args:
+    name, cluster, templates, extract: see `Prompted`.
+    make, about: see `splits`.
+    metric: the only one.
+    few: whether there may be fewer questions than `SIZES` wants, so that they must be counted.
+  """
+  sizes = {} if few else SIZES
+  return Prompted(
+    name, cluster, splits(name, make, about), templates, (metric,), extract, "generated",
+    stdlib.version(), sizes,
+  )  # fmt: skip
 
 
 def splits(

@@ -18,14 +18,11 @@ def numbered(
   choices: str | tuple[str, ...] = "choices",
   original: bool = True,
 ) -> tuple[Template, ...]:
-  """Templates `p1`, `p2`, ...; one that ends with a line end is answered on the next line."""
+  """Templates `p1`, `p2`, ..."""
   return tuple(
-    Template(
-      f"{prefix}{number}", text, targets, choices, "" if text.endswith("\n") else " ",
-      original=original,
-    )
+    Template(f"{prefix}{number}", text, targets, choices, original=original)
     for number, text in enumerate(inputs, 1)
-  )  # fmt: skip
+  )
 
 
 def open_questions() -> tuple[Template, ...]:

@@ -24,25 +24,17 @@ TEMPLATES = (
   Template("question", "What is {expression}?\nAnswer:"),
   Template("compute", "Compute {expression}.\nResult:"),
   Template("equation", "{symbols} ="),
-  Template("calculate", "Please calculate {symbols} and write the number.\n", joiner=""),
+  Template("calculate", "Please calculate {symbols} and write the number.\n"),
   Template("tell", "Tell me the value of {symbols}.\nValue:"),
   Template("exercise", "Exercise: {expression} is how much?\nSolution:"),
-  Template("evaluate", "Evaluate the expression below.\n{symbols}\nIt equals", joiner=" "),
+  Template("evaluate", "Evaluate the expression below.\n{symbols}\nIt equals"),
   Template("quiz", "Quiz. {expression}?\n-"),
   Template("blank", "Fill in the number: {symbols} = ___\n___ ="),
 )
 
 
-def _set(name: str, make: _generated.Make) -> Prompted:
-  return Prompted(
-    name,
-    "arithmetic",
-    _generated.splits(name, make, "symbols"),
-    TEMPLATES,
-    metrics=("exact_match",),
-    licence="generated",
-    version="1",
-  )
+def _set(name: str, make: _generated.Make, few: bool = False) -> Prompted:
+  return _generated.made(name, "arithmetic", make, TEMPLATES, about="symbols", few=few)
 
 
 def _two(sign: str, digits: int) -> Callable[[random.Random], dict[str, Any]]:
@@ -68,10 +60,10 @@ def composite(rng: random.Random) -> dict[str, Any]:
 
 SETS = (
   *(
-    _set(f"arithmetic_{digits}d{letter}", _two(sign, digits))
+    _set(f"arithmetic_{digits}d{letter}", _two(sign, digits), few=digits == 2)
     for digits in (2, 3, 4, 5)
     for letter, sign in (("a", "+"), ("s", "-"))
   ),
-  _set("arithmetic_2dm", _two("*", 2)),
-  _set("arithmetic_1dc", composite),
+  _set("arithmetic_2dm", _two("*", 2), few=True),
+  _set("arithmetic_1dc", composite, few=True),
 )

@@ -7,8 +7,6 @@ import datetime
 import random
 from typing import Any
 
-from mtm.prompts.prompted import Prompted
-from mtm.prompts.template import Template
 from mtm.tasks import _generated, _templates
 
 DAYS = tuple(calendar.day_name)
@@ -61,17 +59,15 @@ def earlier_date(rng: random.Random) -> dict[str, Any]:
   return {"question": question, "choices": days, "gold": days.index(min(days))}
 
 
-def _set(make: _generated.Make, *templates: Template, metric: str = "exact_match") -> Prompted:
-  name = make.__name__
-  return Prompted(
-    name, "dates", _generated.splits(name, make), templates, (metric,), _templates.ANSWER,
-    licence="generated", version="1",
-  )  # fmt: skip
-
-
-SETS = (
-  _set(days_later, *_templates.open_questions(), *_templates.reasoned()),
-  _set(days_between, *_templates.open_questions()),
-  _set(weekday_later, *_templates.choice_questions(), *_templates.reasoned(), metric="accuracy"),
-  _set(earlier_date, *_templates.choice_questions(), metric="accuracy"),
+FREE, CHOICES, REASONED = (
+  _templates.open_questions(), _templates.choice_questions(), _templates.reasoned(),
+)  # fmt: skip
+SETS = tuple(
+  _generated.made(make.__name__, "dates", make, templates, metric, "question", answer, few)
+  for make, templates, metric, answer, few in (
+    (days_later, (*FREE, *REASONED), "exact_match", _templates.ANSWER, False),
+    (days_between, FREE, "exact_match", None, False),
+    (weekday_later, (*CHOICES, *REASONED), "accuracy", _templates.ANSWER, True),
+    (earlier_date, CHOICES, "accuracy", None, False),
+  )
 )

@@ -106,11 +106,8 @@ def _set(cluster: str, make: _generated.Make) -> Prompted:
   templates: tuple[Template, ...] = (
     _templates.choice_questions() if chosen else _templates.open_questions()
   )
-  name = make.__name__
-  return Prompted(
-    name, cluster, _generated.splits(name, make), templates,
-    ("accuracy",) if chosen else ("exact_match",), licence="generated", version="1",
-  )  # fmt: skip
+  metric = "accuracy" if chosen else "exact_match"
+  return _generated.made(make.__name__, cluster, make, templates, metric)
 
 
 SETS = tuple(_set(cluster, make) for cluster, makers in MADE.items() for make in makers)

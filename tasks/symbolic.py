@@ -64,14 +64,13 @@ LETTERS = _templates.renamed(
 )
 
 
-def _set(name: str, make: _generated.Make, templates: tuple[Template, ...]) -> Prompted:
-  return Prompted(
-    name, "symbolic", _generated.splits(name, make), (*templates, *_templates.reasoned()),
-    ("exact_match",), _templates.ANSWER, licence="generated", version="1",
-  )  # fmt: skip
+def _set(name: str, make: _generated.Make, templates: tuple[Template, ...], few: bool) -> Prompted:
+  every = (*templates, *_templates.reasoned())
+  return _generated.made(name, "symbolic", make, every, extract=_templates.ANSWER, few=few)
 
 
+CHOICES = _templates.choice_questions()
 SETS = (
-  *(_set(f"last_letters_{n}", last_letters(n), LETTERS) for n in LENGTHS),
-  *(_set(f"coin_flip_{n}", coin_flip(n), _templates.choice_questions()) for n in LENGTHS),
+  *(_set(f"last_letters_{n}", last_letters(n), LETTERS, n < 3) for n in LENGTHS),
+  *(_set(f"coin_flip_{n}", coin_flip(n), CHOICES, n < 2) for n in LENGTHS),
 )

@@ -68,7 +68,7 @@ class Template:
     targets: the answer.
     choices: the field that lists the answers' texts (a record without `choices` is answered
       freely), or the texts themselves, which may name fields; () answers freely.
-    joiner: between the question and its answer.
+    joiner: between the question and its answer; None: a blank, or nothing after a line end.
     letters: list options as "(A) text", and answer "(A)".
     heading: the line above the options.
     original: whether the task is the set's own, not turned around ("write a premise that ..."):
@@ -82,7 +82,7 @@ class Template:
   inputs: str
   targets: str = "{answer}"
   choices: str | tuple[str, ...] = "choices"
-  joiner: str = " "
+  joiner: str | None = None
   letters: bool = False
   heading: str = OPTIONS
   original: bool = True
@@ -120,8 +120,13 @@ class Template:
     hidden = not answers and "answer" in self._asked
     targets = "" if hidden else _filled(self.name, self.targets, known)
     references = answers if "answer" in self._asked else (targets,)
-    joiner = self.joiner if inputs else ""
-    return Rendered(inputs, targets, texts, gold, references, digest(example), joiner)
+    return Rendered(inputs, targets, texts, gold, references, digest(example), self._joins(inputs))
+
+  def _joins(self, inputs: str) -> str:
+    """What stands between these inputs and their answer."""
+    if self.joiner is None:
+      return " " if inputs and not inputs.endswith("\n") else ""
+    return self.joiner if inputs else ""
 
   def gold(self, example: Example) -> int | None:
     """The number of the right choice, as in `render`; None where there are no choices."""

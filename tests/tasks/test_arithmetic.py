@@ -69,3 +69,12 @@ def test_a_split_ends_where_there_are_no_more_questions():
   few = _generated.splits("few", lambda rng: {"question": rng.randrange(40)}, sizes={"train": 99})
   found = [record["question"] for record in few["train"]()]
   assert sorted(found) == [n for n in range(40) if _generated.split_of(f"few:{n}") == "train"]
+
+
+@pytest.mark.parametrize(
+  "name", ["arithmetic_3da", "last_letters_3", "coin_flip_2", "days_between"]
+)
+def test_sizes_that_are_told_are_right(name):
+  data = library.find(name)
+  for split in ("train", "validation"):
+    assert data.sizes[split] == sum(1 for _ in data.examples(split))
