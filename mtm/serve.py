@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   service = served.service(
     known.checkpoint, known.slots, known.max_length, known.most_waiting, known.name, **changes
   )
+  service.warm()
   host, port = listening.getsockname()[:2]
   shown = f"[{host}]" if ":" in host else host
   url = f"http://{shown}:{port}"

@@ -131,15 +131,13 @@ def app(service: Service) -> FastAPI:
     echoed = [
       prompt if isinstance(prompt, str) else service.decode(prompt) for prompt in asked.prompts
     ]
-    form = Completion(
-      asked, service.name, service.created, service.decode, echoed if asked.echo else ()
-    )
+    form = Completion(asked, service.name, service.decode, echoed if asked.echo else ())
     return await _answer(request, Exchange(service, asked, prompts, form))
 
   async def chat(request: Request) -> Response:
     asked = asking.chat(await _body(request))
     prompts = await run_in_threadpool(service.prompts, asked)
-    form = Chat(asked, service.name, service.created, service.decode)
+    form = Chat(asked, service.name, service.decode)
     return await _answer(request, Exchange(service, asked, prompts, form))
 
   async def models() -> Json:

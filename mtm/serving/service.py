@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import queue
 import secrets
 import time
 from collections.abc import Callable, Sequence
 
-from mtm.errors import nearest
+from mtm.errors import UserError, nearest
 from mtm.serving.asked import Asked, Refused
 from mtm.serving.engine import Engine, Prompt
 from mtm.serving.scheduler import Job, Piece, Scheduler
@@ -43,6 +44,14 @@ class Service:
   def engine(self) -> Engine:
     """What generates; for its limits alone."""
     return self.scheduler.engine
+
+  def warm(self) -> None:
+    """Compiles what the first short request needs. Raises UserError where the model cannot run."""
+    told: queue.Queue[Piece] = queue.Queue()
+    self.scheduler.submit([Job(Prompt([self.vocab_size - 1], 1), told.put)])
+    piece = told.get()
+    if piece.finish == "error":
+      raise UserError(f"the model cannot generate: {piece.error}")
 
   def prompts(self, asked: Asked) -> list[list[int]]:
     """The token ids of each prompt.

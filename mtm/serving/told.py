@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -59,18 +60,18 @@ class Completion:
   Attributes:
     asked: the request.
     model: the model's name.
-    created: seconds since 1970.
     decode: ids → text.
     echoed: the text of each prompt, where it is to stand before the answers.
     id: of the answer.
+    created: seconds since 1970.
   """
 
   asked: Asked
   model: str
-  created: int
   decode: Decode
   echoed: Sequence[str] = ()
   id: str = dataclasses.field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
+  created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
   def head(self, chunk: bool) -> Json:
     """See `Form.head`."""
@@ -119,9 +120,9 @@ class Chat:
 
   asked: Asked
   model: str
-  created: int
   decode: Decode
   id: str = dataclasses.field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
+  created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
   def head(self, chunk: bool) -> Json:
     """See `Form.head`."""
