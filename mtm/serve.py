@@ -35,25 +35,22 @@ def main(argv: Sequence[str] | None = None) -> int:
   except ModuleNotFoundError:
     raise UserError('mtm serve needs FastAPI and uvicorn: pip install "mtm[serve]"') from None
   setup.start()
-  listening = _listen(known.host, known.port)
   changes: dict[str, Any] = {} if known.dtype is None else {"dtype": known.dtype}
-  service = served.service(
-    known.checkpoint, known.slots, known.max_length, known.most_waiting, known.name, **changes
-  )
-  service.warm()
-  host, port = listening.getsockname()[:2]
-  shown = f"[{host}]" if ":" in host else host
-  url = f"http://{shown}:{port}"
-  print(f"{service.name}: talk to it at {url}, or give a client {url}/v1; Ctrl-C ends", flush=True)
-  server = uvicorn.Server(
-    uvicorn.Config(app(service), log_level="warning", timeout_graceful_shutdown=2)
-  )
-  try:
-    server.run(sockets=[listening])
-  except KeyboardInterrupt:
-    pass
-  finally:
-    service.scheduler.close()
+  with _listen(known.host, known.port) as listening:
+    service = served.service(
+      known.checkpoint, known.slots, known.max_length, known.most_waiting, known.name, **changes
+    )
+    try:
+      service.warm()
+      host, port = listening.getsockname()[:2]
+      url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+      print(f"{service.name}: talk to it at {url}, a client at {url}/v1; Ctrl-C ends", flush=True)
+      config = uvicorn.Config(app(service), log_level="warning", timeout_graceful_shutdown=2)
+      uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+      pass
+    finally:
+      service.scheduler.close()
   return 0
 
 

@@ -73,14 +73,15 @@ def engine(handle: Handle, slots: int, max_length: int | None = None) -> Engine:
   if slots < 1:
     raise UserError(f"slots = {slots}: give at least 1, for one text at a time")
   if max_length is not None and not 2 <= max_length <= (own or max_length):
-    raise UserError(f"max_length = {max_length}: the model reads from 2 to {own or 'any'} tokens")
-  most = max_length or min(own or DEFAULT_LENGTH, DEFAULT_LENGTH)
-  columns = min(most, getattr(model, "decoder_max_length", None) or most)
+    most = "" if own is None else f", and at most the {own} that it reads"
+    raise UserError(f"max_length = {max_length}: give the model at least 2{most}")
+  length = max_length or min(own or DEFAULT_LENGTH, DEFAULT_LENGTH)
+  columns = min(length, getattr(model, "decoder_max_length", None) or length)
   left = wishes.unheeded(handle.generation, paired)
   if left:
     warnings.warn(f"generating does not heed {', '.join(left)} of the checkpoint", stacklevel=2)
   return Engine(
-    model, handle.plan, handle.params, slots, columns, most if paired else 0, handle.begin_id,
+    model, handle.plan, handle.params, slots, columns, length if paired else 0, handle.begin_id,
     handle.eos_id, lambda limit: wishes.constraints(handle.generation, paired, limit),
     handle.prefix,
   )  # fmt: skip

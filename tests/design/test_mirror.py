@@ -13,6 +13,7 @@ ELSEWHERE = {
   "mtm.train": "tests/e2e/test_train.py",
   "mtm.eval": "tests/e2e/test_infer.py",
   "mtm.infer": "tests/e2e/test_infer.py",
+  "mtm.serve": "tests/e2e/test_serve.py",
   "mtm.parts.kernels.reference": "tests/contracts/test_kernels.py",
   "mtm.parts.patterns.*": "tests/parts/patterns/test_patterns.py",
   "mtm.parts.positions.*": "tests/parts/positions/test_positions.py",
