@@ -20,6 +20,7 @@ from mtm.types import Batch, Model, Params
 
 ENCODER = "encoder_input_tokens"
 SHORTEST = 16  # prompts are padded to this or more, so that few shapes compile
+LONG = 256  # from here on a shape more costs less than the padding it saves
 Ids = Sequence[int]
 Question = tuple[Ids, Sequence[Ids]]  # a prompt, and what may follow it
 
@@ -255,6 +256,6 @@ def _double(count: int) -> int:
 
 
 def _padded(length: int) -> int:
-  """The length that prompts are padded to: 16, 24, 32, 48, 64, ..."""
+  """The length that prompts are padded to: 16, 32, ..., 256, 384, 512, 768, ..."""
   whole = max(_double(length), SHORTEST)
-  return whole * 3 // 4 if SHORTEST < whole and length <= whole * 3 // 4 else whole
+  return whole * 3 // 4 if whole > LONG and length <= whole * 3 // 4 else whole

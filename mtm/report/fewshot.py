@@ -98,8 +98,8 @@ def _panel(axes: Any, results: Mapping[str, Any], metric: str) -> None:
   clusters = list(dict.fromkeys(row["cluster"] for row in wide))
   for number, name in enumerate(names):
     own = [row for row in rows if row["set"] == name]
-    _line(axes, own, place, name, number, faint=bool(clusters))
-  for number, cluster in enumerate(clusters):
+    _line(axes, own, place, name, number, faint=own[0]["cluster"] in clusters)
+  for number, cluster in enumerate(clusters, len(names)):
     own = [row for row in wide if row["cluster"] == cluster]
     _line(axes, own, place, f"{cluster}, mean", number, faint=False)
   axes.set_xticks(range(len(ks)), [str(k) for k in ks])
@@ -124,8 +124,9 @@ def _line(
   axes: Any, rows: Sequence[Row], place: Mapping[int, int], label: str, number: int, faint: bool
 ) -> None:
   rows = sorted(rows, key=lambda row: row["k"])
+  aside = 0.015 * (number % 7 - 3)  # bars of two lines do not hide each other
   axes.errorbar(
-    [place[row["k"]] for row in rows],
+    [place[row["k"]] + aside for row in rows],
     [row["value"] for row in rows],
     yerr=[0.0 if math.isnan(row["stderr"]) else row["stderr"] for row in rows],
     color=_HELD_OUT[number % len(_HELD_OUT)],

@@ -144,3 +144,56 @@ def test_inspect_lists_every_parameter_of_a_checkpoint(trained, capsys):
   total = re.compile(r"total +([\d,]+)")
   assert total.search(text)[1] == total.search(both)[1]
   assert "vocab, embed" in both
+
+
+SETS = """
+from mtm.prompts.prompted import Prompted
+from mtm.prompts.template import Template
+
+WORDS = "quick brown fox jumps over lazy dog runs away".split()
+rows = [{"w": w, "choices": (w.upper(), w[::-1]), "gold": i % 2} for i, w in enumerate(WORDS)]
+says = [{"w": w, "answer": w.upper()} for w in WORDS]
+SETS = (
+  Prompted("shouted", "words", {"train": lambda: rows[4:], "test": lambda: rows[:4]},
+           (Template("arrow", "{w} ->"),)),
+  Prompted("said", "words", {"train": lambda: says[4:], "test": lambda: says[:4]},
+           (Template("arrow", "{w} =>"),), ("exact_match",)),
+)
+"""
+
+
+def test_questions_are_asked_with_and_without_exemplars(trained, tmp_path, monkeypatch, capsys):
+  (tmp_path / "my_sets.py").write_text(SETS)
+  monkeypatch.syspath_prepend(tmp_path)
+  values = {
+    "CHECKPOINT_PATH": str(trained), "EVAL_OUTPUT_DIR": str(tmp_path / "out"), "SETS": ["words"],
+    "SETS_MODULE": "my_sets", "SHOTS": (0, 1), "MAX_DECODE_LENGTH": 8, "BATCH_SIZE": 8,
+  }  # fmt: skip
+  flags = ["--gin_file=runs/fewshot.gin", *(f"--gin.{n}={v!r}" for n, v in values.items())]
+  assert cli.main(["eval", *flags]) == 0
+  shown = capsys.readouterr().out
+  assert re.search(r"shouted +accuracy +\d+\.\d ± \d+\.\d +\d+\.\d", shown)
+  told = json.loads((tmp_path / "out" / "results.json").read_text())
+  assert [(row["set"], row["k"]) for row in told["sets"]] == [
+    ("said", 0), ("said", 1), ("shouted", 0), ("shouted", 1),
+  ]  # fmt: skip
+  assert "accuracy/calibrated" in told["cells"][2]["metrics"]
+  assert (tmp_path / "out" / "plots" / "fewshot.png").exists()
+  logged = {row["split"]: row for row in read(tmp_path / "out")}
+  assert logged["shouted/1shot"]["accuracy"] == told["sets"][3]["value"]
+  assert logged["shouted/1shot"]["step"] == STEPS
+  answers = (tmp_path / "out" / "answers.jsonl").read_bytes()
+  assert len(answers.splitlines()) == 16
+  assert cli.main(["eval", *flags]) == 0  # again: nothing is asked
+  assert (tmp_path / "out" / "answers.jsonl").read_bytes() == answers
+
+
+def test_an_evaluation_of_nothing_is_refused(trained, tmp_path, capsys):
+  (tmp_path / "empty.gin").write_text(
+    "from __gin__ import dynamic_registration\nfrom mtm import eval\ninclude 'mesh/data.gin'\n"
+    "eval.evaluate.mesh = %MESH\n"
+    f"eval.evaluate.checkpoint_path = {str(trained)!r}\n"
+    f"eval.evaluate.output_dir = {str(tmp_path)!r}\n"
+  )
+  assert cli.main(["eval", f"--gin_file={tmp_path / 'empty.gin'}"]) == 1
+  assert "nothing is measured: give data (runs/eval.gin)" in capsys.readouterr().err

@@ -33,6 +33,11 @@ RUNS = {
     T5,
     ("MIXTURE_OR_TASK_NAME='mine'", "CHECKPOINT_PATH='run'", "EVAL_OUTPUT_DIR='out'"),
   ),
+  "fewshot": (
+    "mtm.eval:evaluate",
+    (),
+    ("SETS=['arithmetic']", "CHECKPOINT_PATH='run'", "EVAL_OUTPUT_DIR='out'"),
+  ),
   "infer": ("mtm.infer:infer", T5, (*TASK, "CHECKPOINT_PATH='run'", "INFER_OUTPUT_DIR='out'")),
   "generate": ("mtm.infer:infer", T5, ("CHECKPOINT_PATH='run'",)),
 }
