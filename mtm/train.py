@@ -46,6 +46,7 @@ def train(
   initial_checkpoint: str | None = None,
   fallback_to_scratch: str | None = None,
   upcycle: Upcycle | None = None,
+  parameters_only: bool = False,
   seed: int = 0,
   eval_period: int = 1000,
   checkpoint_period: int = 1000,
@@ -71,6 +72,8 @@ def train(
       from, see `mtm.programs.initial`.
     fallback_to_scratch: parameters that may begin afresh where that checkpoint is of another model.
     upcycle: how the experts of this model are made of that checkpoint's dense layers.
+    parameters_only: whether of that checkpoint only the parameters are taken: the optimizer and the
+      step begin anew.
     seed: decides initial parameters and dropout, the same on every mesh.
     eval_period, checkpoint_period, log_period: steps between two of each.
     keep_checkpoints: how many of the newest; None: all.
@@ -96,7 +99,8 @@ def train(
     model, objective, optimizer, plan, shapes, seed, microbatches, normalizer, loss_scale
   )
   checkpoints = checkpoint.Checkpoints(home, keep_checkpoints)
-  state, record = _begin(trainer, checkpoints, initial_checkpoint, fallback_to_scratch, upcycle)
+  initial = (initial_checkpoint, fallback_to_scratch, upcycle, parameters_only)
+  state, record = _begin(trainer, checkpoints, *initial)
   if "data" in record:
     batches.restore(record["data"])
   step = int(state.step)
@@ -140,13 +144,14 @@ def _begin(
   initial: str | None,
   fresh: str | None,
   upcycle: Upcycle | None,
+  parameters_only: bool,
 ) -> tuple[TrainState, dict[str, Any]]:
   """The state to go on from and its record: this run's newest, the initial one's, or a new one."""
   newest = checkpoints.latest()
   if newest is not None:
     return checkpoints.restore(newest, trainer.abstract)
   if initial is not None:
-    return from_initial(trainer, initial, fresh, upcycle)
+    return from_initial(trainer, initial, fresh, upcycle, parameters_only)
   if upcycle is not None:
     raise UserError(
       "`upcycle` makes experts of a checkpoint: set `initial_checkpoint` to a dense one"

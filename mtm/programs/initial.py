@@ -30,6 +30,7 @@ def state(
   path: str,
   fallback_to_scratch: str | None = None,
   upcycle: Upcycle | None = None,
+  parameters_only: bool = False,
 ) -> tuple[TrainState, dict[str, Any]]:
   """The state to begin from, and the record of what came before.
 
@@ -46,6 +47,7 @@ def state(
     fallback_to_scratch: a regular expression for the whole path of a parameter, such as `head/.*`;
       None: the two models are the same.
     upcycle: how a model with experts is made of a dense checkpoint; None: it is not.
+    parameters_only: whether the optimizer and the step begin anew.
 
   Raises:
     UserError: no checkpoint there, a damaged one, or one of another model or optimizer; or both of
@@ -65,14 +67,15 @@ def state(
       return _with_part(trainer, part)
   opened = published.open_foreign(path)
   if opened is None:
-    if checkpoint.has_training_state(path):
+    if checkpoint.has_training_state(path) and not parameters_only:
       restored, record = checkpoint.restore(path, trainer.abstract)
       return restored, {"tokens": record["tokens"], "first_step": int(restored.step)}
     params = checkpoint.restore_params(path, trainer.abstract.params)
-    return _begun(trainer, params, beside(checkpoint.find(path)), path)
+    moments = None if parameters_only else beside(checkpoint.find(path))
+    return _begun(trainer, params, moments, path)
   _refuse_another(opened, trainer)
   params = opened.read(trainer.model, trainer.plan)
-  return _begun(trainer, params, opened.moments(), path)
+  return _begun(trainer, params, None if parameters_only else opened.moments(), path)
 
 
 def _upcycled(trainer: Trainer, path: str, upcycle: Upcycle) -> tuple[TrainState, dict[str, Any]]:

@@ -68,6 +68,16 @@ def test_another_optimizer_begins_anew_with_the_parameters(case: Any) -> None:
   jax.tree.map(np.testing.assert_array_equal, state.params, t5x_names.tree(arrays, "param"))
 
 
+def test_of_a_checkpoint_the_parameters_alone_can_be_taken(case: Any) -> None:
+  name, arrays, batch = case
+  run = trainer(batch, adafactor(1e-2), name == "t5_tied")
+  path = str(t5x_names.checkpoint("native", name))
+  state, record = initial.state(run, path, parameters_only=True)
+  assert int(state.step) == record["first_step"] == 0
+  jax.tree.map(np.testing.assert_array_equal, state.params, t5x_names.tree(arrays, "param"))
+  jax.tree.map(np.testing.assert_array_equal, state.opt_state, run.create().opt_state)
+
+
 def test_a_converted_checkpoint_takes_the_next_step_too(case: Any, tmp_path: Path) -> None:
   name, arrays, batch = case
   run = trainer(batch, adafactor(1e-2), name == "t5_tied")
