@@ -10,7 +10,7 @@ from mtm.errors import UserError, nearest
 
 VERBS = {
   "train": ("mtm.train", "pretrain or fine-tune: --gin_file=runs/pretrain.gin ..."),
-  "eval": ("mtm.eval", "measure a checkpoint (runs/eval.gin) or ask it questions (runs/fewshot.gin)"),
+  "eval": ("mtm.eval", "measure a checkpoint (runs/eval.gin), or ask it (runs/fewshot.gin)"),
   "infer": ("mtm.infer", "generate or score: --gin_file=runs/infer.gin ..."),
   "chat": ("mtm.chat", "talk to a model in the terminal: chat MODEL_DIR"),
   "serve": ("mtm.serve", "an OpenAI-compatible server, and a page to talk to it: serve MODEL_DIR"),
