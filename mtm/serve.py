@@ -11,6 +11,8 @@ from typing import Any
 from mtm.errors import UserError
 from mtm.programs import served, setup
 
+LOCAL = ("localhost", "127.0.0.1", "::1")  # the names of this machine to itself
+
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser("mtm serve", description=__doc__, allow_abbrev=False)
@@ -45,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       host, port = listening.getsockname()[:2]
       url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
       print(f"{service.name}: talk to it at {url}, a client at {url}/v1; Ctrl-C ends", flush=True)
-      config = uvicorn.Config(app(service), log_level="warning", timeout_graceful_shutdown=2)
+      names = LOCAL if known.host in LOCAL else None
+      config = uvicorn.Config(app(service, names), log_level="warning", timeout_graceful_shutdown=2)
       uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
       pass

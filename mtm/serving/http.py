@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ POLL = (
 )
 
 try:
-  from fastapi import FastAPI, Request
+  from fastapi import Depends, FastAPI, Request
   from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
   from starlette.concurrency import run_in_threadpool
   from starlette.exceptions import HTTPException
@@ -120,9 +120,25 @@ class Streamed(StreamingResponse):
       self._exchange.end()
 
 
-def app(service: Service) -> FastAPI:
-  """The application; closing the service is its owner's."""
-  made = FastAPI(title="mtm", docs_url=None, redoc_url=None)
+def app(service: Service, hosts: Collection[str] | None = None) -> FastAPI:
+  """The application; closing the service is its owner's.
+
+  Args:
+    service: who answers.
+    hosts: the names by which a request may call this machine; None: any. A web page elsewhere whose
+      name is turned into this machine's address would use its own.
+  """
+
+  async def named(request: Request) -> None:
+    host = request.url.hostname
+    if hosts is not None and host not in hosts:
+      raise Refused(
+        f"this server goes by {' or '.join(sorted(hosts))} and not by {host!r}: use one of these"
+        " names, or start it with --host",
+        status=403,
+      )
+
+  made = FastAPI(title="mtm", docs_url=None, redoc_url=None, dependencies=[Depends(named)])
   page = PAGE.read_text(encoding="utf-8")
 
   async def completions(request: Request) -> Response:

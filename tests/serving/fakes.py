@@ -85,11 +85,11 @@ def served(of: Service) -> Iterator[str]:
   """The URL at which it is served over HTTP."""
   import uvicorn
 
-  from mtm.serve import _listen
+  from mtm.serve import LOCAL, _listen
   from mtm.serving.http import app
 
   listening = _listen("127.0.0.1", 0)
-  config = uvicorn.Config(app(of), log_level="error", timeout_graceful_shutdown=1)
+  config = uvicorn.Config(app(of, LOCAL), log_level="error", timeout_graceful_shutdown=1)
   server = uvicorn.Server(config)
   thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
   thread.start()

@@ -9,7 +9,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,14 @@ def parrot() -> Iterator[tuple[Service, str]]:
 def client(parrot: tuple[Service, str]) -> Iterator[openai.OpenAI]:
   with openai.OpenAI(base_url=f"{parrot[1]}/v1", api_key="none", max_retries=0) as client:
     yield client
+
+
+def until(happens: Callable[[], bool], seconds: float = 10) -> None:
+  """Waits until something is so, but not for ever."""
+  end = time.monotonic() + seconds
+  while not happens():
+    assert time.monotonic() < end
+    time.sleep(0.005)
 
 
 def user(text: str) -> list[Any]:
@@ -116,11 +124,8 @@ def test_more_than_may_wait_is_too_many(parrot: tuple[Service, str], client: ope
     client.completions.create(model="parrot", prompt="y")
   for stream in streams:
     stream.close()
-  # Whoever hangs up gives rows and places back: the parrot would need 270 steps of 2 ms.
-  end = time.monotonic() + 10
-  while parrot[0].scheduler.load != (0, 0):
-    assert time.monotonic() < end
-    time.sleep(0.005)
+  # Whoever hangs up gives rows and places back: the parrot would need 270 steps.
+  until(lambda: parrot[0].scheduler.load == (0, 0))
   assert client.completions.create(model="parrot", prompt="y").choices[0].text == "y"
 
 
@@ -130,19 +135,15 @@ def test_a_client_that_waits_for_the_whole_and_leaves_frees_its_row(
   of, url = parrot
   body = json.dumps({"prompt": "x" * 99, "max_tokens": 100}).encode()
   head = (
-    f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     f"Content-Length: {len(body)}\r\n\r\n"
   )
   slow, of.engine.pause = of.engine.pause, 0.2  # type: ignore[attr-defined]
   with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as raw:
     raw.sendall(head.encode() + body)
-    while not of.scheduler.load[0]:
-      time.sleep(0.01)
-  began = time.monotonic()
-  while of.scheduler.load != (0, 0):
-    time.sleep(0.01)
+    until(lambda: of.scheduler.load == (1, 0))
+  until(lambda: of.scheduler.load == (0, 0))  # all of it would take 20 s
   of.engine.pause = slow  # type: ignore[attr-defined]
-  assert time.monotonic() - began < 10  # all of it would take 20 s
 
 
 def post(url: str, data: bytes, kind: str = "application/json") -> tuple[int, Any]:
@@ -175,6 +176,15 @@ def test_what_is_wrong_with_a_request_is_told(parrot: tuple[Service, str]) -> No
   assert status == 415 and "must be application/json" in told
   assert post(f"{parrot[1]}/v1/nothing", b"{}")[0] == 404
   assert post(f"{parrot[1]}/health", b"{}")[0] == 405
+
+
+def test_a_page_that_calls_itself_by_this_address_is_refused(parrot: tuple[Service, str]) -> None:
+  request = urllib.request.Request(f"{parrot[1]}/health", headers={"Host": "evil.example:80"})
+  with pytest.raises(urllib.error.HTTPError) as error:
+    urllib.request.urlopen(request)
+  assert error.value.code == 403
+  assert "and not by 'evil.example'" in json.loads(error.value.read())["error"]["message"]
+  error.value.close()
 
 
 def test_an_error_of_the_engine_is_a_500_and_ends_a_stream(
