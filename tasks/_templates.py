@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import re
 from collections.abc import Iterable
 
 from mtm.prompts.template import Template
@@ -68,7 +71,13 @@ def reasoned() -> tuple[Template, ...]:
   return numbered(*texts, prefix="cot", targets=REASONED, choices=())
 
 
-def renamed(templates: Iterable[Template], *first: Template) -> tuple[Template, ...]:
-  """`first`, then those of `templates` that ask otherwise."""
-  asked = {template.inputs for template in first}
-  return (*first, *(template for template in templates if template.inputs not in asked))
+def joined(*groups: Iterable[Template]) -> tuple[Template, ...]:
+  """The templates of all groups; those called `p` and a number are numbered anew."""
+  made: list[Template] = []
+  count = 0
+  for template in itertools.chain(*groups):
+    if re.fullmatch(r"p\d+", template.name):
+      count += 1
+      template = dataclasses.replace(template, name=f"p{count}")
+    made.append(template)
+  return tuple(made)

@@ -57,10 +57,9 @@ def coin_flip(length: int) -> Callable[[random.Random], dict[str, Any]]:
   return make
 
 
-LETTERS = _templates.renamed(
+LETTERS = _templates.joined(
+  [Template("name", "{name} ->"), Template("short", "Last letters of {name}:")],
   _templates.open_questions()[:8],
-  Template("name", "{name} ->"),
-  Template("short", "Last letters of {name}:"),
 )
 
 

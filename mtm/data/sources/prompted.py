@@ -36,7 +36,7 @@ Metrics = Mapping[str, Metric]  # name in `Prompted.metrics` → function of ref
 
 SHOTS = (1, 2, 4, 8)  # exemplars of the tasks that are registered for every set
 HELD = 50_000  # records of a split that are rendered at once, not as they are read
-CAP = 30_000  # examples that a task counts for at most, as FLAN has it (2109.01652, §2.3)
+CAP = 3_000  # examples that a task counts for at most, as FLAN has it (2109.01652, §2.3)
 
 _metrics: dict[str, Metric] = {}
 _ours: dict[str, Any] = {}  # task → its Variant
@@ -175,7 +175,7 @@ def mixture(
     shots: numbers of exemplars; each gets an equal share of every set.
     reasons: whether sets that have rationales are also asked for them.
     templates: at most so many of each set, the first ones; None: all.
-    cap: a set counts for at most so many examples; None: for all it has.
+    cap: a task counts for at most so many examples; None: for all it has.
     temperature: see `mixtures.mixture`.
     seed: draws templates and exemplars.
     vocabulary: None: that of the standard library; else the path of a checkpoint.
@@ -228,10 +228,10 @@ def _add(variant: Variant) -> None:
   name, data = variant.name, variant.data
   if _ours.get(name) == variant:
     return
-  known = {*seqio().TaskRegistry.names(), *seqio().MixtureRegistry.names()}
-  if name in known - set(_ours):
+  tasks, mixed = seqio().TaskRegistry.names(), seqio().MixtureRegistry.names()
+  if name not in _ours and (name in tasks or name in mixed):
     raise UserError(f"a task or mixture {name!r} is registered already: rename the set of prompts")
-  if name in known:
+  if name in tasks:
     seqio().TaskRegistry.remove(name)
   keys = ["inputs", "targets", "references", *(["exemplars"] if variant.shots else [])]
   origin = _records.Origin(
@@ -305,7 +305,13 @@ def seqio_vocabulary(vocabulary: Any) -> Any:
   """
   if isinstance(vocabulary, str | os.PathLike) and pathlib.Path(vocabulary).is_dir():
     return _of_directory(str(vocabulary))
-  return files.seqio_vocabulary(vocabulary)
+  return _standard() if vocabulary is None else files.seqio_vocabulary(vocabulary)
+
+
+@functools.cache
+def _standard() -> Any:
+  """One for the thousands of tasks that have no vocabulary of their own."""
+  return files.seqio_vocabulary(None)
 
 
 @functools.cache
