@@ -29,7 +29,8 @@ class Rendered:
 
   Attributes:
     inputs: what stands before the answer.
-    targets: the answer that a model is trained on; empty where nobody knows it.
+    targets: the answer that a model is trained on; empty where nobody knows it, or where it wants a
+      rationale and the record has none.
     choices: the answers to choose from, as a model would write them; () to answer freely.
     gold: the number of the right choice; None where nobody knows it or there are no choices.
     references: accepted final answers: what an extraction from generated text is compared with.
@@ -117,7 +118,9 @@ class Template:
       ]  # fmt: skip
       known["options"] = "\n".join([self.heading, *lines])
     inputs = _filled(self.name, self.inputs, known)
-    hidden = not answers and "answer" in self._asked
+    hidden = (not answers and "answer" in self._asked) or (
+      self.reasons and "rationale" not in known
+    )
     targets = "" if hidden else _filled(self.name, self.targets, known)
     references = answers if "answer" in self._asked else (targets,)
     return Rendered(inputs, targets, texts, gold, references, digest(example), self._joins(inputs))

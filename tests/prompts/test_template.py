@@ -45,6 +45,8 @@ def test_the_answer_of_a_rationale_is_the_reference():
   found = template.render({**NLI, "rationale": "Rain wets."})
   assert (found.targets, found.references) == ("Rain wets. So yes.", ("yes",))
   assert template.reasons and not PLAIN.reasons
+  asked = template.render(NLI)  # a question to answer, though nobody has reasoned
+  assert (asked.targets, asked.references) == ("", ("yes",))
 
 
 def test_a_task_turned_around_has_its_target_for_reference():

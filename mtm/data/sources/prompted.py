@@ -89,11 +89,13 @@ class Variant:
   def records(self, split: str) -> Iterator[dict[str, str]]:
     """Examples, those of records whose answer nobody knows left out."""
     shots = Shots(self.shots, "train", self.seed)
+    empty = True
     for example in self.data.examples(split):
       template = self._template(example)
       question = template.render(example)
       if not question.targets:
         continue
+      empty = False
       record = {
         "inputs": question.inputs,
         "targets": question.continuation(question.targets),
@@ -102,6 +104,8 @@ class Variant:
       if self.shots:
         record["exemplars"] = json.dumps(self._exemplars(shots, template, question))
       yield record
+    if empty:
+      raise UserError(f"task {self.name!r}: no record of its split {split!r} has an answer")
 
   def _template(self, example: Mapping[str, Any]) -> Template:
     if self.template:
