@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import re
 from collections.abc import Iterator
 
@@ -38,7 +39,7 @@ def problem(raw: Example) -> Example:
 
 
 def _read(file: _local.Located, first: int, last: int | None) -> Iterator[Example]:
-  return map(problem, itertools.islice(read_jsonl(file, FIELDS), first, last))
+  return map(problem, itertools.islice(read_jsonl(os.fspath(file), FIELDS), first, last))
 
 
 def _split(

@@ -110,8 +110,7 @@ class Template:
     gold = self._gold(example, listed) if listed else None
     known: dict[str, Any] = dict(example)
     answers = _answers(example, texts, gold)
-    if answers:
-      known["answer"] = answers[0]
+    known["answer"] = answers[0] if answers else ""
     if texts:
       lines = [f"{t} {c}" for t, c in zip(texts, listed, strict=True)] if self.letters else [
         f"- {text}" for text in texts
