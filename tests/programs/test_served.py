@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import queue
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 import tokenizers as tk
 
@@ -17,9 +19,11 @@ from mtm.decoding.sample import Sample
 from mtm.errors import UserError
 from mtm.programs import served
 from mtm.serving.asked import Asked
+from mtm.serving.engine import Prompt
 from mtm.serving.service import Service
 from mtm.sharding.mesh import mesh
 from tests.families import recorded
+from tests.serving.test_engine import served as staggered
 
 WORDS = [
   "<s>",
@@ -113,6 +117,20 @@ def test_what_cannot_be_served_is_told(llama: tuple[Path, Service], tmp_path: Pa
     served.service(folder, max_length=1)
   with pytest.raises(UserError, match="has no tokenizer"):
     served.service(recorded.directory("gpt2", tmp_path / "plain"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "name", ["bart", "bloom", "led", "longt5_global", "mixtral_window", "prophetnet", "switch"]
+)
+def test_families_that_keep_other_memories_are_served_alike(name: str, tmp_path: Path) -> None:
+  handle = mtm.load(recorded.directory(name, tmp_path / "hf"), one_device())
+  engine = served.engine(handle, 2, 24)
+  rng, end = np.random.default_rng(0), [handle.eos_id] if engine.reads_encoder else []
+  prompts = [[*rng.integers(4, 30, count).tolist(), *end] for count in (3, 9, 1, 6)]
+  endless = dataclasses.replace(handle, eos_id=None)
+  found = staggered(engine, [Prompt(ids, 7) for ids in prompts])
+  assert found == endless.generate(prompts, 7)
 
 
 @pytest.mark.slow
