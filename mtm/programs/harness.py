@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.table import Table
 
 from mtm.errors import UserError, nearest
 from mtm.programs import setup
+from mtm.report import fewshot as report
 from mtm.report import tables
 
 FLAG = "--lm_eval"
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
       given.limit, given.batch_size, given.max_length,
     )  # fmt: skip
     if jax.process_index() == 0:
-      tables.show(table(results))
+      tables.show(report.harness_table(results))
       if given.output:
         write(results, Path(given.output))
   except UserError as error:
@@ -94,22 +94,6 @@ def run(
     limit=limit, task_manager=manager,
   )  # fmt: skip
   return dict(found or {})
-
-
-def table(results: Mapping[str, Any]) -> Table:
-  """Task, metric, value, standard error."""
-  shown = Table(title="lm-evaluation-harness", title_justify="left", title_style="bold")
-  for head, side in (("task", "left"), ("metric", "left"), ("value", "right"), ("±", "right")):
-    shown.add_column(head, justify=side)  # type: ignore[arg-type]
-  for task, values in results["results"].items():
-    for name, value in values.items():
-      metric, _, how = name.partition(",")
-      if not how or metric.endswith("_stderr") or not isinstance(value, int | float):
-        continue
-      error = values.get(f"{metric}_stderr,{how}")
-      told = f"{error:.4f}" if isinstance(error, float) else ""
-      shown.add_row(task, metric if how == "none" else name, f"{value:.4f}", told)
-  return shown
 
 
 def write(results: Mapping[str, Any], home: Path) -> None:

@@ -61,6 +61,23 @@ def shown(row: Row) -> str:
   return f"{scale * row['value']:.1f}{more}"
 
 
+def harness_table(results: Mapping[str, Any]) -> Table:
+  """Task, metric, value and standard error, of what `lm_eval.simple_evaluate` returns."""
+  table = _table("lm-evaluation-harness", footer=False)
+  for head, justify in (("task", "left"), ("metric", "left"), ("value", "right"), ("±", "right")):
+    table.add_column(head, justify=justify)  # type: ignore[arg-type]
+  for task, values in results["results"].items():
+    for name, value in values.items():
+      metric, _, how = name.partition(",")
+      if not how or metric.endswith("_stderr") or not isinstance(value, int | float):
+        continue
+      error = values.get(f"{metric}_stderr,{how}")
+      told = f"{error:.4f}" if isinstance(error, float) else ""
+      shown = metric if how == "none" else name
+      table.add_row(Text(task), Text(shown), f"{value:.4f}", told)
+  return table
+
+
 def shots_curve(
   results: Mapping[str, Any], path: str | os.PathLike[str], title: str = "Against exemplars"
 ) -> Path:

@@ -39,6 +39,14 @@ def test_a_cluster_s_table_has_its_sets_their_exemplars_and_the_mean() -> None:
   assert "25.0" in second and "±" not in second
 
 
+def test_the_harness_s_results_are_a_row_a_metric() -> None:
+  values = {"alias": "mine", "acc,none": 0.5, "acc_stderr,none": 0.125, "f1,first": 1.0,
+            "f1_stderr,first": "N/A"}  # fmt: skip
+  shown = tables.text(fewshot.harness_table({"results": {"mine": values}}))
+  lines = [line.split() for line in shown.splitlines() if line.strip()]
+  assert lines[-2:] == [["mine", "acc", "0.5000", "0.1250"], ["mine", "f1,first", "1.0000"]]
+
+
 def test_the_picture_has_a_panel_for_each_metric_and_a_line_for_each_set(
   tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
