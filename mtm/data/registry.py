@@ -52,8 +52,10 @@ def find(name: str, module: str | None = None) -> Any:
   from mtm.data._tensorflow import seqio
 
   register(module)
+  from mtm.data.sources import prompted
+
   names = {*seqio().TaskRegistry.names(), *seqio().MixtureRegistry.names()}
-  if name not in names:
+  if name not in names and not prompted.named(name, module):
     raise UserError(
       f"no task or mixture {name!r} is registered{nearest(name, names)} "
       "(`mtm tasks` lists them; MIXTURE_OR_TASK_MODULE names a module with your own)"

@@ -18,6 +18,7 @@ from mtm.errors import UserError, nearest
 LENGTH = 512  # tokens of a feature whose length nobody tells
 SHOWN_TOKENS = 32
 SHOWN_CHARACTERS = 400
+SHOWN_TASKS = 8  # of a mixture, by name
 
 
 class Row(NamedTuple):
@@ -158,7 +159,14 @@ def main(argv: Sequence[str] | None = None) -> int:
       arguments.module,
     )
     return 0
-  _print_list(list_tasks(arguments.module))
+  rows = list_tasks(arguments.module)
+  _print_list(rows if arguments.all else [row for row in rows if ":" not in row.name])
+  if not arguments.all:
+    _console().print(
+      "A set of prompts NAME is also asked by one template, NAME:TEMPLATE, after exemplars, "
+      "NAME:4shot, or for a rationale, NAME:cot.\n`mtm tasks show NAME` names its templates, "
+      "`mtm tasks --all` lists every task."
+    )
   return 0
 
 
@@ -166,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
   module = argparse.ArgumentParser(add_help=False)
   module.add_argument("--module", help="import path of a module with tasks of your own")
   parser = argparse.ArgumentParser("mtm tasks", description=__doc__, parents=[module])
+  parser.add_argument("--all", action="store_true", help="list a set's templates too")
   verbs = parser.add_subparsers(dest="verb")
   one = verbs.add_parser("show", parents=[module], help="look into a task or mixture")
   one.add_argument("name")
@@ -207,8 +216,10 @@ def _task_row(task: Any) -> Row:
 
 
 def _mixture_row(mixture: Any) -> Row:
-  tasks = ", ".join(task.name for task in mixture.tasks)
-  return Row(mixture.name, "mixture", tasks, " ".join(mixture.output_features), "")
+  names = [task.name for task in mixture.tasks]
+  few = len(names) <= SHOWN_TASKS
+  told = ", ".join(names) if few else f"{len(names)} tasks, {names[0]} to {names[-1]}"
+  return Row(mixture.name, "mixture", told, " ".join(mixture.output_features), "")
 
 
 def _called(metric: Any) -> str:
@@ -244,6 +255,8 @@ def _print_list(rows: Sequence[Row]) -> None:
 def _print_summary(
   console: Any, provider: Any, tasks: Sequence[Any], splits: Sequence[str]
 ) -> None:
+  from mtm.data._tensorflow import seqio
+
   table = _table("feature", "vocabulary", "ids", "sentinels", "ends with")
   for name, feature in provider.output_features.items():
     vocabulary = feature.vocabulary
@@ -252,6 +265,9 @@ def _print_summary(
     table.add_row(name, type(from_seqio(vocabulary)).__name__, ids, extra, end)
   what = "task" if list(tasks) == [provider] else f"mixture of {len(tasks)} tasks"
   console.print(f"[bold]{provider.name}[/bold]: {what}; splits: {', '.join(splits)}")
+  ways = [n for n in seqio().TaskRegistry.names() if n.startswith(f"{provider.name}:")]
+  if ways:
+    console.print(f"asked in other ways: {', '.join(sorted(ways))}", soft_wrap=True)
   console.print(table)
 
 

@@ -76,7 +76,18 @@ def test_show_prints_rates_and_realised_proportions_of_a_mixture(tasks, capsys):
 
 def test_the_list_is_printed(tasks, capsys):
   assert show.main([]) == 0
-  assert "stdlib_mix" in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert "stdlib_mix" in said and "66 tasks, aeslc to" in said
+  assert "is_larger" in said and "is_larger:p1" not in said
+  assert show.main(["--all"]) == 0
+  assert "is_larger:p1" in capsys.readouterr().out
+
+
+def test_a_set_of_prompts_is_shown_with_its_templates(capsys):
+  assert show.main(["show", "last_letters_1", "--split", "validation", "--rows", "0"]) == 0
+  said = capsys.readouterr().out
+  assert "last_letters_1:cot, last_letters_1:cot1" in said and "last_letters_1:short" in said
+  assert "last letters" in said.lower()
 
 
 @pytest.mark.parametrize(

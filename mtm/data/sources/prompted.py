@@ -6,7 +6,7 @@ of thought; and mixtures of them.
 | `SET` | by a template that is drawn for each record |
 | `SET:TEMPLATE` | by this template |
 | `SET:cot` | by a template that wants a rationale before the answer |
-| `SET:4shot`, `SET:cot:4shot` | after up to four exemplars, as many as fit into the inputs |
+| `SET:4shot`, `SET:cot:4shot`, ... | after up to four exemplars, as many as fit into the inputs |
 
 `inputs` is the question, `targets` the answer with what joins the two.
 """
@@ -20,6 +20,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -155,6 +156,22 @@ def task(variant: Variant) -> str:
     variant.data.asking(variant.reasons)
   registry.declare(lambda: _add(variant))
   return variant.name
+
+
+def named(name: str, module: str | None = None) -> bool:
+  """Registers the task that a name such as `rte:p2:5shot` tells; False where it tells none.
+
+  Raises:
+    UserError: the set is known, and has no such template or none with a rationale.
+  """
+  found = re.fullmatch(r"(\w+)(?::(?!\d+shot)(\w+))?(?::(\d+)shot)?", name)
+  known = library.sets(module)
+  if found is None or found[1] not in known:
+    return False
+  reasons = found[2] == "cot"
+  template = None if reasons else found[2]
+  task(Variant(known[found[1]], template, int(found[3] or 0), reasons))
+  return True
 
 
 def mixture(

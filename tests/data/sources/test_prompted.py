@@ -76,6 +76,16 @@ def test_names_say_what_is_asked():
     assert registry.find(name).name == name
 
 
+def test_a_name_tells_a_task_that_nobody_registered():
+  assert registry.find("is_larger:p2:3shot").name == "is_larger:p2:3shot"
+  with pytest.raises(UserError, match="'is_larger' has no template 'p22'; did you mean 'p2'"):
+    registry.find("is_larger:p22")
+  with pytest.raises(UserError, match="'is_larger' has no template with a rationale"):
+    registry.find("is_larger:cot")
+  with pytest.raises(UserError, match="no task or mixture 'is_larger#p2'"):
+    registry.find("is_larger#p2")
+
+
 def test_exemplars_come_from_training_and_fill_the_inputs():
   name = add(odd(), "asked", 4)
   for inputs, _ in texts(name, lengths={"inputs": 100, "targets": 4}):
