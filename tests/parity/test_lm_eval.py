@@ -15,9 +15,13 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("lm_eval")
 import lm_eval  # noqa: E402
 from lm_eval.api.instance import Instance  # noqa: E402
+from lm_eval.api.registry import get_model  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
+from mtm.decoding.greedy import Greedy  # noqa: E402
+from mtm.decoding.sample import Sample  # noqa: E402
+from mtm.errors import UserError  # noqa: E402
 from mtm.evaluation.lm_eval import MTM  # noqa: E402
 from mtm.programs import harness  # noqa: E402
 
@@ -143,6 +147,33 @@ def test_generations_are_theirs(both: tuple[Any, Any, str]) -> None:
   asked = instances("generate_until", [(text, kind) for kind in kinds for text in prompts])
   expected = theirs.generate_until(asked, disable_tqdm=True)
   assert got == expected and len(set(expected)) > 2, expected
+
+
+def test_it_goes_by_its_name_as_other_models_do(both: tuple[Any, Any, str]) -> None:
+  ours, theirs, path = both
+  made = get_model("mtm").create_from_arg_string(
+    f"pretrained={path},batch_size=3", {"device": "cpu", "max_batch_size": None}
+  )
+  assert isinstance(made, MTM) and made.backend == theirs.backend
+  assert made.eot_token_id == theirs.eot_token_id
+  assert made.prefix_token_id == theirs.prefix_token_id
+  for text in ("the dog", "<|endoftext|>the", " a"):
+    assert made.tok_encode(text) == theirs.tok_encode(text)
+  with pytest.raises(UserError, match="no argument 'trust'"):
+    get_model("mtm").create_from_arg_string(f"pretrained={path},trust=1")
+
+
+def test_what_a_task_says_of_generation_is_heeded_or_refused(both: tuple[Any, Any, str]) -> None:
+  told = both[0]._generation
+  assert told({}) == (Greedy(), 256, [])
+  assert told({"until": "x", "max_new_tokens": 3, "temperature": 0.7, "do_sample": False}) == (
+    Greedy(), 3, ["x"],
+  )  # fmt: skip
+  assert told({"do_sample": True, "temperature": 0.7, "top_k": 4, "num_beams": 1}) == (
+    Sample(0.7, 4), 256, [],
+  )  # fmt: skip
+  with pytest.raises(UserError, match="'top_kk' means nothing here; did you mean 'top_k'"):
+    told({"top_kk": 4})
 
 
 @pytest.fixture
