@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -97,7 +98,11 @@ class Card:
   def _task(self, name: str, facts: Mapping[str, float]) -> Sequence[str]:
     forms = {"rate": "g", "realised": ".1%", "examples": ",.0f", "tokens": ",.0f"}
     told = [format(facts[key], form) if key in facts else "-" for key, form in forms.items()]
-    return [f"`{name}`", *told, self.licences.get(name, "not known")]
+    return [f"`{name}`", *told, self._licence(name)]
+
+  def _licence(self, name: str) -> str:
+    """That of a task; `set:template` and `set#mark` are other ways to ask the records of `set`."""
+    return self.licences.get(name) or self.licences.get(re.split("[:#]", name)[0], "not known")
 
   def _held_out(self) -> str:
     rows = [

@@ -46,6 +46,13 @@ def test_the_data_has_realised_shares_and_licences() -> None:
   assert _row(text, "`mine`") == ["`mine`", "-", "-", "-", "-", "not known"]
 
 
+def test_records_asked_in_another_way_keep_their_licence() -> None:
+  named = {"stdlib_code:p1:4shot": {}, "stdlib_code#ab12": {}, "stdlib_codes": {}}
+  text = dataclasses.replace(_CARD, data=named).text()
+  told = {name: _row(text, f"`{name}`")[-1] for name in named}
+  assert list(told.values()) == ["PSF-2.0", "PSF-2.0", "not known"]
+
+
 def test_the_ledger_adds_up_and_tokens_are_exact() -> None:
   text = _CARD.text()
   assert _row(text, "together") == ["together", "4 min 03 s"]
