@@ -24,6 +24,10 @@ class Located:
   what: str
 
   def __fspath__(self) -> str:
+    """Where it would be: what tells one's tokens from another's looks into the file, if any."""
+    return str(pathlib.Path(os.environ.get(self.variable, "")).expanduser() / self.name)
+
+  def found(self) -> pathlib.Path:
     """The path; raises UserError where the variable or the file is missing."""
     home = os.environ.get(self.variable)
     if not home:
@@ -31,10 +35,10 @@ class Located:
         f"{self.what} is read from your own disk: set {self.variable} to the directory that has "
         f"{self.name}"
       )
-    path = pathlib.Path(home).expanduser() / self.name
+    path = pathlib.Path(self)
     if not path.is_file():
       names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
       raise UserError(
         f"{self.variable}={home}: there is no {self.name} in it{nearest(path.name, names)}"
       )
-    return str(path)
+    return path

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -67,7 +66,7 @@ def question(text: str, answer: str, choices: tuple[str, ...] | None) -> dict[st
 
 
 def _examples(file: _local.Located, choices: tuple[str, ...] | None) -> Iterator[Example]:
-  path = pathlib.Path(file)
+  path = file.found()
   try:
     rows = json.loads(path.read_text(encoding="utf-8"))["examples"]
     found = [question(row["input"], row["target"], choices) for row in rows]
@@ -80,7 +79,7 @@ def _examples(file: _local.Located, choices: tuple[str, ...] | None) -> Iterator
 
 
 def _exemplars(file: _local.Located, choices: tuple[str, ...] | None) -> Iterator[Example]:
-  for text, reason, answer in EXEMPLAR.findall(pathlib.Path(file).read_text(encoding="utf-8")):
+  for text, reason, answer in EXEMPLAR.findall(file.found().read_text(encoding="utf-8")):
     record = question(text, answer, choices)
     if record is not None:
       yield {**record, "rationale": OPENING.sub("", reason).strip()}

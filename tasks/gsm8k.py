@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import re
 from collections.abc import Iterator
 
@@ -39,7 +38,7 @@ def problem(raw: Example) -> Example:
 
 
 def _read(file: _local.Located, first: int, last: int | None) -> Iterator[Example]:
-  return map(problem, itertools.islice(read_jsonl(os.fspath(file), FIELDS), first, last))
+  return map(problem, itertools.islice(read_jsonl(file.found(), FIELDS), first, last))
 
 
 def _split(

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from mtm.errors import UserError, nearest
 from mtm.prompts.template import Example, Template
@@ -72,11 +72,9 @@ class Prompted:
       raise UserError(f"set {self.name!r} has no template {kind}")
     return found
 
-  def sampled(
-    self, key: str, seed: int = 0, reasons: bool = False, most: int | None = None
-  ) -> Template:
-    """The template that falls to the record with this digest, of the first `most` of its kind."""
-    among = self.asking(reasons)[:most]
+  def sampled(self, key: str, seed: int = 0, among: Sequence[Template] | None = None) -> Template:
+    """The template that falls to the record with this digest; None: among those of `asking()`."""
+    among = self.asking() if among is None else among
     number = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     return among[int.from_bytes(number[:8], "big") % len(among)]
 

@@ -90,9 +90,10 @@ class Variant:
   def records(self, split: str) -> Iterator[dict[str, str]]:
     """Examples, those of records whose answer nobody knows left out."""
     shots = Shots(self.shots, "train", self.seed)
+    among = self._among(split)
     empty = True
     for example in self.data.examples(split):
-      template = self._template(example)
+      template = self.data.sampled(digest(example), self.seed, among)
       question = template.render(example)
       if not question.targets:
         continue
@@ -108,10 +109,13 @@ class Variant:
     if empty:
       raise UserError(f"task {self.name!r}: no record of its split {split!r} has an answer")
 
-  def _template(self, example: Mapping[str, Any]) -> Template:
+  def _among(self, split: str) -> Sequence[Template]:
+    """The templates to draw from; those turned around are learned from, and never measured by."""
     if self.template:
-      return self.data.template(self.template)
-    return self.data.sampled(digest(example), self.seed, self.reasons, self.templates)
+      return [self.data.template(self.template)]
+    among = self.data.asking(self.reasons)[: self.templates]
+    originals = [template for template in among if template.original]
+    return among if split == "train" else originals or among
 
   def _exemplars(self, shots: Shots, template: Template, question: Rendered) -> list[str]:
     """The first of the exemplars to choose from: some may be too long."""

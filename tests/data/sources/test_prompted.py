@@ -67,6 +67,19 @@ def test_templates_are_drawn_for_records_and_rationales_stand_apart():
   assert add(odd(), seed=1) != name
 
 
+def test_tasks_turned_around_are_trained_on_and_not_measured():
+  turned = Template("turned", "A number that is odd: {answer}", "{n}", (), original=False)
+  data = dataclasses.replace(odd("odd_turned"), templates=(TEMPLATES[0], turned))
+  name = add(data)
+  assert {inputs[0] for inputs, _ in texts(name, "train")} == {"I", "A"}
+  assert {inputs[0] for inputs, _ in texts(name)} == {"I"}
+  assert texts(add(data, "turned"))[1] == ("A number that is odd: yes", " 51")
+
+
+def test_the_first_templates_alone_can_be_taken():
+  assert {inputs[-1] for inputs, _ in texts(add(odd(), templates=1), "train")} == {"\n"}
+
+
 def test_names_say_what_is_asked():
   data = odd("odd_named")
   prompted.add(data)
