@@ -48,23 +48,23 @@ def evaluate(
   foreign = published.open_foreign(checkpoint_path) is not None
   step = 0 if foreign else int(checkpoint.find(checkpoint_path).name)
   home = Path(output_dir)
-  results: dict[str, Mapping[str, float]] = {}
+  found: Results = {}
   if data is not None:
     if model is None or objective is None:
       raise UserError("held-out data are read for a model and an objective: give MODEL, OBJECTIVE")
-    results |= _held_out(mesh, checkpoint_path, home, model, objective, data, metrics, step)
-  if fewshot is not None:
-    results |= asking.run(fewshot, checkpoint_path, mesh, home)
-  if not results:
+    found = _held_out(mesh, checkpoint_path, home, model, objective, data, metrics, step)
+  asked = asking.run(fewshot, checkpoint_path, mesh, home) if fewshot is not None else {}
+  if not found and not asked:
     raise UserError(
       "nothing is measured: give data (runs/eval.gin) or questions (runs/fewshot.gin)"
     )
   if jax.process_index() == 0:
     with MetricsWriter(home, tensorboard=data is not None) as writer:
       writer.truncate(step - 1)
-      for split, numbers in results.items():
+      for split, numbers in {**found, **asked}.items():
         writer.write(step, split, numbers)
-        print(f"step {step}: {split} {described(numbers) or numbers}")
+    for split, numbers in found.items():  # answers have been shown in tables
+      print(f"step {step}: {split} {described(numbers) or numbers}")
     (home / "config.gin").write_text(config.current_text())
 
 

@@ -47,6 +47,22 @@ def test_what_was_loaded_is_fine_tuned_and_beats_the_majority(monkeypatch, tmp_p
   assert bert > majority + 0.2 and t5 > majority + 0.2
 
 
+@pytest.mark.slow
+def test_questions_are_asked_with_exemplars_and_by_vote(monkeypatch, tmp_path):
+  monkeypatch.setenv("MTM_NOTEBOOK_STEPS", "12")
+  monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
+  monkeypatch.delenv("XLA_FLAGS", raising=False)
+  notebook = nbformat.read(NOTEBOOK.with_name("fewshot.ipynb"), as_version=4)
+  nbclient.NotebookClient(
+    notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+  ).execute()
+  outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+  text = "".join(out.get("text", "") for out in outputs)
+  assert text.count("larger than") >= 3 and text.count("of 20 questions") == 5
+  assert "accuracy/per_byte" in text and any("image/png" in o.get("data", {}) for o in outputs)
+  assert "asked again: 0\n" in text and "asked anew: 20\n" in text
+
+
 def test_patterns_are_drawn_and_two_engines_agree(monkeypatch, tmp_path):
   monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
   monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
