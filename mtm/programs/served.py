@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from mtm.errors import UserError
 from mtm.programs import wishes
 from mtm.programs.examples import encoded
@@ -39,11 +41,17 @@ def service(
       and the longest answer); None: the model's own limit, 2,048 at most.
     most_waiting: requests that may wait for a slot.
     name: what requests call the model; None: the directory's name.
-    changes: arguments of the model's builder to replace.
+    changes: further arguments of `mtm.load`.
 
   Raises:
-    UserError: see `mtm.load`; the checkpoint has no tokenizer, or the model no decoder.
+    UserError: see `mtm.load`; the checkpoint has no tokenizer or the model no decoder, or there are
+      several hosts.
   """
+  if jax.process_count() > 1:
+    raise UserError(
+      f"{jax.process_count()} processes would have to serve one model together, which they cannot:"
+      " start one on a single host"
+    )
   handle = load(path, **changes)
   if handle.vocabulary is None:
     raise UserError(f"{path} has no tokenizer, and texts cannot be served without: copy one there")

@@ -109,7 +109,9 @@ def test_a_conversation_is_read_by_the_template_with_one_begin(
   assert service.encode("w9 w10")[-2:] == [9, 10] and service.stops == ()
 
 
-def test_what_cannot_be_served_is_told(llama: tuple[Path, Service], tmp_path: Path) -> None:
+def test_what_cannot_be_served_is_told(
+  llama: tuple[Path, Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
   folder = llama[0]
   with pytest.raises(UserError, match="slots = 0: give at least 1"):
     served.service(folder, slots=0)
@@ -117,6 +119,9 @@ def test_what_cannot_be_served_is_told(llama: tuple[Path, Service], tmp_path: Pa
     served.service(folder, max_length=1)
   with pytest.raises(UserError, match="has no tokenizer"):
     served.service(recorded.directory("gpt2", tmp_path / "plain"))
+  monkeypatch.setattr("jax.process_count", lambda: 2)
+  with pytest.raises(UserError, match="2 processes would have to serve one model together"):
+    served.service(folder)
 
 
 @pytest.mark.slow
@@ -125,7 +130,7 @@ def test_what_cannot_be_served_is_told(llama: tuple[Path, Service], tmp_path: Pa
 )
 def test_families_that_keep_other_memories_are_served_alike(name: str, tmp_path: Path) -> None:
   handle = mtm.load(recorded.directory(name, tmp_path / "hf"), one_device())
-  engine = served.engine(handle, 2, 24)
+  engine = served.engine(handle, 2, 20)
   rng, end = np.random.default_rng(0), [handle.eos_id] if engine.reads_encoder else []
   prompts = [[*rng.integers(4, 30, count).tolist(), *end] for count in (3, 9, 1, 6)]
   endless = dataclasses.replace(handle, eos_id=None)
