@@ -73,7 +73,7 @@ def dense(params: Any, tokens: np.ndarray, seen: np.ndarray) -> jax.Array:
   return normed(x, tower["final_norm"]) @ params["head"]["logits_dense"]["kernel"]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
   kind=st.sampled_from(KINDS), length=st.integers(2, 19), stride=st.integers(1, 7),
   summaries=st.integers(1, 7),
