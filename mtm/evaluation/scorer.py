@@ -21,6 +21,7 @@ from mtm.types import Batch, Model, Params
 ENCODER = "encoder_input_tokens"
 SHORTEST = 16  # prompts are padded to this or more, so that few shapes compile
 LONG = 256  # from here on a shape more costs less than the padding it saves
+FEWEST = 32  # log-probabilities that are asked of a question at least: so, too, few shapes compile
 Ids = Sequence[int]
 Question = tuple[Ids, Sequence[Ids]]  # a prompt, and what may follow it
 
@@ -164,7 +165,7 @@ class Scorer:
     length = min(_padded(max(len(piece.prompt) for piece in pieces)), limit)
     fed = max(len(line) for piece in pieces for line in piece.lines)
     fed = min(_double(fed + 1), limit) - 1
-    count = max(8, _double(max(len(piece.asked) for piece in pieces)))
+    count = max(FEWEST, _double(max(len(piece.asked) for piece in pieces)))
     lines, lengths = np.zeros((rows, width, fed), np.int32), np.zeros((rows, width), np.int32)
     asked = np.zeros((rows, count, 3), np.int32)
     for row, piece in enumerate(pieces):
