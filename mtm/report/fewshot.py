@@ -113,12 +113,18 @@ def _panel(axes: Any, results: Mapping[str, Any], metric: str) -> None:
   names = list(dict.fromkeys(row["set"] for row in rows))
   wide = [r for r in results["clusters"] if r["metric"] == metric and r["sets"] > 1]
   clusters = list(dict.fromkeys(row["cluster"] for row in wide))
+  lines = len(names) + len(clusters)
+
+  def aside(number: int) -> dict[int, float]:
+    """Where a line stands: bars of two lines do not hide each other."""
+    return {k: x + min(0.02, 0.1 / lines) * (number - (lines - 1) / 2) for k, x in place.items()}
+
   for number, name in enumerate(names):
     own = [row for row in rows if row["set"] == name]
-    _line(axes, own, place, name, number, faint=own[0]["cluster"] in clusters)
+    _line(axes, own, aside(number), name, number, faint=own[0]["cluster"] in clusters)
   for number, cluster in enumerate(clusters, len(names)):
     own = [row for row in wide if row["cluster"] == cluster]
-    _line(axes, own, place, f"{cluster}, mean", number, faint=False)
+    _line(axes, own, aside(number), f"{cluster}, mean", number, faint=False)
   axes.set_xticks(range(len(ks)), [str(k) for k in ks])
   axes.set_xlabel("exemplars before the question", color=_INK)
   axes.set_ylabel(metric.replace("_", " "), color=_INK)
@@ -131,19 +137,18 @@ def _panel(axes: Any, results: Mapping[str, Any], metric: str) -> None:
     axes.spines[side].set_color("#b0b7bf")
   if all(0 <= row["value"] <= 1 for row in rows):
     axes.set_ylim(-0.03, 1.03)
-  if len(names) + len(clusters) <= _LEGEND:
+  if lines <= _LEGEND:
     axes.legend(
       loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelcolor=_INK, fontsize=9
     )
 
 
 def _line(
-  axes: Any, rows: Sequence[Row], place: Mapping[int, int], label: str, number: int, faint: bool
+  axes: Any, rows: Sequence[Row], place: Mapping[int, float], label: str, number: int, faint: bool
 ) -> None:
   rows = sorted(rows, key=lambda row: row["k"])
-  aside = 0.015 * (number % 7 - 3)  # bars of two lines do not hide each other
   axes.errorbar(
-    [place[row["k"]] + aside for row in rows],
+    [place[row["k"]] for row in rows],
     [row["value"] for row in rows],
     yerr=[0.0 if math.isnan(row["stderr"]) else row["stderr"] for row in rows],
     color=_HELD_OUT[number % len(_HELD_OUT)],
