@@ -10,7 +10,6 @@ from tests.design.source import ROOT, Source, sources
 ELSEWHERE = {
   "mtm.evaluation.lm_eval": "tests/parity/test_lm_eval.py",
   "mtm.programs.asking": "tests/e2e/test_infer.py",
-  "mtm.programs.harness": "tests/parity/test_lm_eval.py",
   "mtm.decoding.choices": "tests/evaluation/test_scorer.py",
   "mtm.decoding._beams": "tests/decoding/test_beam.py",
   "mtm.train": "tests/e2e/test_train.py",
