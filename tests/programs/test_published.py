@@ -39,7 +39,7 @@ def test_two_hosts_load_and_train_as_one(tmp_path: Path) -> None:
     for index in range(2)
   ]  # fmt: skip
   try:
-    told = [process.communicate(timeout=400)[0] for process in hosts]
+    told = [process.communicate(timeout=1200)[0] for process in hosts]
     assert [process.returncode for process in hosts] == [0, 0]
   finally:
     for process in hosts:
