@@ -114,15 +114,15 @@ def test_log_likelihoods_and_greedy_flags_are_theirs(both: tuple[Any, Any, str])
   assert [greedy for _, greedy in got] == [greedy for _, greedy in expected]
 
 
-def test_what_a_model_writes_is_greedy_for_both(both: tuple[Any, Any, str]) -> None:
-  """Its own greedy answers, as requests: the flag is set, and not for others."""
+def test_one_token_of_all_is_greedy_and_the_same_for_both(both: tuple[Any, Any, str]) -> None:
   ours, theirs, _ = both
-  said = theirs.generate_until(
-    instances("generate_until", [("the dog", {"until": [], "max_gen_toks": 4})]), disable_tqdm=True
-  )[0]
-  asked = instances("loglikelihood", [("the dog", said or " fox"), ("the dog", " no dog")])
-  flags = [[g for _, g in lm.loglikelihood(asked, disable_tqdm=True)] for lm in (ours, theirs)]
-  assert flags[0] == flags[1] and not flags[0][1]
+  for text in ("the dog", "yes, no"):
+    context = theirs.tok_encode(text)
+    asked = [((text, str(i)), context, [i]) for i in range(len(theirs.tokenizer))]
+    got, expected = (lm._loglikelihood_tokens(asked, disable_tqdm=True) for lm in (ours, theirs))
+    np.testing.assert_allclose([x for x, _ in got], [x for x, _ in expected], atol=1e-4)
+    flags = [[greedy for _, greedy in found] for found in (got, expected)]
+    assert flags[0] == flags[1] and sum(flags[0]) == 1
 
 
 def test_rolling_log_likelihoods_are_theirs(both: tuple[Any, Any, str]) -> None:
