@@ -17,7 +17,7 @@ import numpy as np
 
 from mtm.errors import UserError
 from mtm.serving.choose import Told
-from mtm.serving.rows import Constraints, Programs, State, Width, resized
+from mtm.serving.rows import Constraints, Programs, Texts, Width, inserted, resized
 from mtm.sharding.plan import Plan
 from mtm.types import Model, Params
 
@@ -126,11 +126,17 @@ class Engine:
     plan, programs = self.plan, self._programs
     self._by_row = by_row = plan.activations.sharding(("batch",), (self.rows,), "rows")
     self._prefill = plan.jit(programs.prefill, static_argnums=2)
-    self._insert = plan.jit(programs.insert, donate_argnums=0, out_shardings=by_row)
-    self._step = plan.jit(
-      programs.step, static_argnums=4, donate_argnums=1, out_shardings=(by_row, None)
+    self._put_cache = plan.jit(inserted, donate_argnums=0, out_shardings=by_row)
+    self._put_texts = plan.jit(programs.insert, donate_argnums=0, out_shardings=by_row)
+    self._forward = plan.jit(
+      programs.forward, static_argnums=4, donate_argnums=1, out_shardings=(by_row, by_row)
     )
-    self._empty = plan.jit(programs.empty, static_argnums=(0, 1), out_shardings=by_row)
+    self._choose = plan.jit(programs.choose, donate_argnums=0, out_shardings=(by_row, None))
+    self._empty_texts = plan.jit(programs.empty, static_argnums=0, out_shardings=by_row)
+    self._empty_cache = plan.jit(
+      lambda width: self.model.empty_cache(self.rows, *width), static_argnums=0,
+      out_shardings=by_row,
+    )  # fmt: skip
     self._resize: dict[Width, Any] = {}
 
   def reset(self) -> None:
@@ -138,7 +144,8 @@ class Engine:
     self._place = np.zeros(self.rows, np.int64)  # of each row's newest token
     self._source = np.zeros(self.rows, np.int64)  # the length of each row's input
     self.width = self._sized(1, 1)
-    self._state: State = self._empty(self.rows, self.width)
+    self._cache = self._empty_cache(self.width)
+    self._texts: Texts = self._empty_texts(self.rows)
 
   def check(self, ids: Sequence[int], limit: int) -> None:
     """Raises UserError where a prompt and `limit` tokens after it cannot be served."""
@@ -190,8 +197,9 @@ class Engine:
     for row, line in zip(prompts, lines, strict=False):
       self._place[row], self._source[row] = len(line) - 1, len(prompts[row].ids)
     self._fit([*active, *prompts], fresh=True)
-    new = {"row": np.asarray([row for row, _ in asked], np.int32), **_columns(prompts_only, lines)}
-    self._state = self._insert(self._state, cache, new)
+    into = np.asarray([row for row, _ in asked], np.int32)
+    self._cache = self._put_cache(self._cache, cache, into)
+    self._texts = self._put_texts(self._texts, {"row": into, **_columns(prompts_only, lines)})
 
   def step(self, active: Sequence[int], telling: bool = False) -> Told:
     """The next token of these rows, on the device: the call may return before it is computed.
@@ -203,9 +211,11 @@ class Engine:
     self._fit(active)
     mask = np.zeros(self.rows, bool)
     mask[list(active)] = True
-    self._state, told = self._step(
-      self._params, self._state, mask, np.asarray(telling), self.width[0]
+    texts = self._texts
+    self._cache, logits = self._forward(
+      self._params, self._cache, texts.last, texts.place, self.width[0]
     )
+    self._texts, told = self._choose(texts, logits, mask, np.asarray(telling))
     self._place[mask] += 1
     return told
 
@@ -235,9 +245,9 @@ class Engine:
     if width not in self._resize:
       shapes = self._shapes(width)
       self._resize[width] = self.plan.jit(
-        lambda state: resized(state, shapes), out_shardings=self._by_row
+        lambda cache: resized(cache, shapes), out_shardings=self._by_row
       )
-    self._state, self.width = self._resize[width](self._state), width
+    self._cache, self.width = self._resize[width](self._cache), width
 
   def _sized(self, needed: int, source: int) -> Width:
     """The width for texts and inputs of these lengths."""

@@ -24,11 +24,10 @@ Constraints = Callable[[Any], Sequence[Constraint]]
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class State:
-  """All rows; every leaf is `[rows, ...]`.
+class Texts:
+  """What is known of each row beside the cache; every leaf is `[rows, ...]`.
 
   Attributes:
-    cache: the model's.
     last: int32, the newest token, which is fed next.
     place: int32, its position.
     tokens: int32 `[rows, columns]`, what was generated, 0 from `step` on.
@@ -36,7 +35,6 @@ class State:
     rules: how the next one is chosen.
   """
 
-  cache: Cache
   last: jax.Array
   place: jax.Array
   tokens: jax.Array
@@ -62,15 +60,14 @@ class Programs:
   constraints: Constraints
   prefix: bool
 
-  def empty(self, rows: int, width: Width) -> State:
+  def empty(self, rows: int) -> Texts:
     """No text in any row."""
     zeros = jnp.zeros(rows, jnp.int32)
     unsigned = jnp.zeros(rows, jnp.uint32)
     rules = Rules(
       jnp.zeros(rows), zeros, jnp.ones(rows), keys(unsigned, unsigned, unsigned), zeros + 1
     )
-    tokens = jnp.zeros((rows, self.columns), jnp.int32)
-    return State(self.model.empty_cache(rows, *width), zeros, zeros, tokens, zeros, rules)
+    return Texts(zeros, zeros, jnp.zeros((rows, self.columns), jnp.int32), zeros, rules)
 
   def prefill(self, params: Params, batch: Batch, length: int) -> Cache:
     """The cache `[prompts, ...]` of all but each prompt's last token.
@@ -98,57 +95,62 @@ class Programs:
     cache = self.model.empty_cache(tokens.shape[0], length, sources)
     return self.model.apply(params, fed, cache=cache).cache
 
-  def insert(self, state: State, cache: Cache, new: Mapping[str, jax.Array]) -> State:
-    """The state with texts that begin.
+  def insert(self, texts: Texts, new: Mapping[str, jax.Array]) -> Texts:
+    """The texts with some that begin.
 
     Args:
-      state: at least as wide as `cache`.
-      cache: of the prompts, `[prompts, ...]`.
+      texts: of all rows.
       new: `row` (none where it is out of bounds), `last`, `place`, the fields of `Rules` but `key`,
         and `seed`, `number`, `sample`; all `[prompts]`.
     """
     row, none = new["row"], jnp.zeros_like(new["last"])
-
-    def put(old: jax.Array, rows: jax.Array) -> jax.Array:
-      return old.at[row].set(fitted(rows, (rows.shape[0], *old.shape[1:])), mode="drop")
-
     key = keys(new["seed"], new["number"], new["sample"])
     rules = Rules(new["temperature"], new["top_k"], new["top_p"], key, new["limit"])
     blank = jnp.zeros((row.shape[0], self.columns), jnp.int32)
-    return jax.tree.map(put, state, State(cache, new["last"], new["place"], blank, none, rules))
+    fresh = Texts(new["last"], new["place"], blank, none, rules)
+    return jax.tree.map(lambda old, some: old.at[row].set(some, mode="drop"), texts, fresh)
 
-  def step(
-    self, params: Params, state: State, active: jax.Array, telling: jax.Array, width: int
-  ) -> tuple[State, Told]:
-    """The next token of each row.
+  def forward(
+    self, params: Params, cache: Cache, last: jax.Array, place: jax.Array, width: int
+  ) -> tuple[Cache, jax.Array]:
+    """Feeds a token of each row; the cache after it, and float32 logits `[rows, vocab]`.
 
     Args:
       params: prepared ones.
-      state: of `width` columns.
-      active: `[rows]` bool; the other rows stay where they are, and what is told of them is noise.
-      telling: bool, whether anybody asks for alternatives.
+      cache: of `width` columns.
+      last, place: `[rows]` int32, the tokens and their positions.
       width: columns.
     """
-    place = jnp.minimum(state.place, width - 1)
+    place = jnp.minimum(place, width - 1)  # a row that has ended may stand beyond
     columns = jnp.arange(width, dtype=jnp.int32)[None]
     batch = {
-      "decoder_input_tokens": state.last[:, None],
+      "decoder_input_tokens": last[:, None],
       "decoder_positions": place[:, None],
       "decoder_cache_start": place,
       "decoder_cache_positions": jnp.where(columns <= place[:, None], columns, BEYOND),
     }
-    output = self.model.apply(params, batch, cache=state.cache)
-    logits = output.logits[:, 0]
-    token = choose(self._allowed(logits, state), state.rules, state.step, active)
+    output = self.model.apply(params, batch, cache=cache)
+    return output.cache, output.logits[:, 0]
+
+  def choose(
+    self, texts: Texts, logits: jax.Array, active: jax.Array, telling: jax.Array
+  ) -> tuple[Texts, Told]:
+    """The next token of each row, apart from `forward` so that it is compiled once for all widths.
+
+    Args:
+      texts: of all rows.
+      logits: `[rows, vocab]` float32.
+      active: `[rows]` bool; the other rows stay where they are, and what is told of them is noise.
+      telling: bool, whether anybody asks for alternatives.
+    """
+    token = choose(self._allowed(logits, texts), texts.rules, texts.step, active)
     rows, one = jnp.arange(token.shape[0]), active.astype(jnp.int32)
-    tokens = state.tokens.at[rows, state.step].set(token, mode="drop")
-    new = State(
-      output.cache, jnp.where(active, token, state.last), state.place + one, tokens,
-      state.step + one, state.rules,
-    )  # fmt: skip
+    tokens = texts.tokens.at[rows, texts.step].set(token, mode="drop")
+    last = jnp.where(active, token, texts.last)
+    new = Texts(last, texts.place + one, tokens, texts.step + one, texts.rules)
     return new, told(logits, token, telling)
 
-  def _allowed(self, logits: jax.Array, state: State) -> jax.Array:
+  def _allowed(self, logits: jax.Array, texts: Texts) -> jax.Array:
     """The logits, `NEVER` where a constraint forbids; row by row, as each has an age of its own."""
 
     def one(row: jax.Array, tokens: jax.Array, step: jax.Array, limit: jax.Array) -> jax.Array:
@@ -158,13 +160,22 @@ class Programs:
         view = dataclasses.replace(view, logits=allowed)
       return view.logits[0, 0]
 
-    return jax.vmap(one)(logits, state.tokens, state.step, state.rules.limit)
+    return jax.vmap(one)(logits, texts.tokens, texts.step, texts.rules.limit)
 
 
-def resized(state: State, shapes: Any) -> State:
-  """The state with a cache of these shapes: columns are added, or cut off."""
-  cache = jax.tree.map(lambda x, wanted: fitted(x, wanted.shape), state.cache, shapes)
-  return dataclasses.replace(state, cache=cache)
+def inserted(cache: Cache, prompts: Cache, row: jax.Array) -> Cache:
+  """The cache with those of prompts `[prompts, ...]`, none wider, in these rows `[prompts]`; a row
+  out of bounds is none."""
+
+  def put(old: jax.Array, some: jax.Array) -> jax.Array:
+    return old.at[row].set(fitted(some, (some.shape[0], *old.shape[1:])), mode="drop")
+
+  return jax.tree.map(put, cache, prompts)
+
+
+def resized(cache: Cache, shapes: Any) -> Cache:
+  """The cache in these shapes: columns are added, or cut off."""
+  return jax.tree.map(lambda x, wanted: fitted(x, wanted.shape), cache, shapes)
 
 
 def fitted(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -92,11 +92,6 @@ def test_texts_are_those_of_generate(llama: tuple[Path, Service]) -> None:
   asked = Asked(prompts=prompts, temperature=0.0, max_tokens=8)
   greedy = answers(service, asked)
   assert greedy == handle.generate(prompts, 8) and all(greedy)
-  policy = Sample(temperature=1.3, top_p=0.9, num_samples=2)
-  drawn = answers(
-    service, Asked(prompts=prompts, temperature=1.3, top_p=0.9, seed=-5, n=2, max_tokens=8)
-  )
-  assert drawn == sum(handle.generate(prompts, 8, policy, seed=-5), [])
 
 
 def test_a_conversation_is_read_by_the_template_with_one_begin(
@@ -136,6 +131,15 @@ def test_families_that_keep_other_memories_are_served_alike(name: str, tmp_path:
   endless = dataclasses.replace(handle, eos_id=None)
   found = staggered(engine, [Prompt(ids, 7) for ids in prompts])
   assert found == endless.generate(prompts, 7)
+
+
+@pytest.mark.slow
+def test_samples_are_those_of_generate_with_the_same_seed(llama: tuple[Path, Service]) -> None:
+  folder, service = llama
+  policy, prompts = Sample(temperature=1.3, top_p=0.9, num_samples=2), ["w9 w20 w31", "w8"]
+  asked = Asked(prompts=prompts, temperature=1.3, top_p=0.9, seed=-5, n=2, max_tokens=8)
+  handle = mtm.load(folder, one_device())
+  assert answers(service, asked) == sum(handle.generate(prompts, 8, policy, seed=-5), [])
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mtm import axes
 from mtm.decoding import Policy
 from mtm.decoding.greedy import Greedy
 from mtm.families.gpt2 import gpt2
@@ -40,7 +41,8 @@ def model(name: str) -> tuple[Any, Any]:
   """A model and parameters that make it prefer something."""
   made = BUILDERS[name]()
   batch = {feature: np.zeros((1, 4), np.int32) for feature in made.inputs}
-  return made, jax.tree.map(lambda p: 2 * p, parameters(made.init, batch))
+  with axes.use(None):
+    return made, jax.tree.map(lambda p: 2 * p, parameters(made.init, batch))
 
 
 @functools.cache

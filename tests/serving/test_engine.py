@@ -22,6 +22,12 @@ LENGTH = 5
 PROMPTS = [[5, 3, 7, 2], [6], [], [2, 12, 4] * 2, [9, 9]]
 
 
+@pytest.fixture(scope="module")
+def decoder() -> Engine:
+  """One for several tests: it is compiled once."""
+  return models.engine("decoder")
+
+
 def served(engine: Engine, prompts: Sequence[Prompt]) -> list[list[int]]:
   """Each prompt's tokens: a row is given to the next one as soon as it is free, so that texts of
   different ages stand beside each other."""
@@ -64,20 +70,39 @@ def test_an_answer_beside_an_encoder_heeds_constraints_of_its_own_length() -> No
   assert served(engine, prompts) == wanted
 
 
-def test_greedy_and_sampled_texts_stand_beside_each_other_and_the_cache_grows() -> None:
-  engine = models.engine("decoder")
+def both_ways(prompts: Sequence[list[int]]) -> tuple[list[Prompt], list[list[int]]]:
+  """Each prompt greedily and with two samples, and what `generate` gives for them."""
+  greedy = models.alone("decoder", prompts, LENGTH)
   policy = Sample(temperature=0.9, top_k=9, top_p=0.8, num_samples=2)
-  long = [*PROMPTS, [3, 8, 20] * 5 + [4]]  # its last tokens stand beyond 16 columns
-  greedy = models.alone("decoder", long, LENGTH)
-  drawn = models.alone("decoder", long, LENGTH, policy, seed=3)
-  prompts, wanted = [], []
-  for number, ids in enumerate(long):
-    prompts.append(Prompt(ids, LENGTH))
-    prompts += [Prompt(ids, LENGTH, 0.9, 9, 0.8, 3, number, sample) for sample in (0, 1)]
+  drawn = models.alone("decoder", prompts, LENGTH, policy, seed=3)
+  assert len({tuple(line) for lines in drawn for line in lines}) > 5  # they differ
+  asked, wanted = [], []
+  for number, ids in enumerate(prompts):
+    asked.append(Prompt(ids, LENGTH))
+    asked += [Prompt(ids, LENGTH, 0.9, 9, 0.8, 3, number, sample) for sample in (0, 1)]
     wanted += [greedy[number][0], *drawn[number]]
-  assert served(engine, prompts) == wanted
-  assert len({tuple(line) for lines in drawn for line in lines}) > 6  # they differ
-  assert engine.width == (32, 0)
+  return asked, wanted
+
+
+def test_greedy_and_sampled_texts_stand_beside_each_other(decoder: Engine) -> None:
+  asked, wanted = both_ways(PROMPTS)
+  assert served(decoder, asked) == wanted
+  assert decoder.width == (16, 0)
+
+
+@pytest.mark.slow
+def test_the_cache_grows_with_its_longest_text_and_is_cut_again(decoder: Engine) -> None:
+  long = [3, 8, 20] * 5 + [4]  # its last tokens stand beyond 16 columns
+  asked, wanted = both_ways([*PROMPTS, long])
+  assert served(decoder, asked) == wanted
+  assert decoder.width == (32, 0)
+  longest = [5, 9, 7] * 15
+  (best,) = models.alone("decoder", [longest], LENGTH)
+  assert served(decoder, [Prompt(longest, LENGTH)]) == best and decoder.width == (64, 0)
+  decoder.admit({1: Prompt([5], 2)}, [0])  # row 0 may be long still
+  assert decoder.width == (64, 0)
+  decoder.admit({0: Prompt([5], 2)}, [1])
+  assert decoder.width == (16, 0)
 
 
 @pytest.mark.slow
@@ -88,8 +113,10 @@ def test_a_mesh_changes_nothing() -> None:
   assert found == [best for (best,) in models.alone("decoder", PROMPTS, LENGTH)]
 
 
-def test_alternatives_are_the_likeliest_tokens_and_what_does_not_fit_is_told() -> None:
-  engine = models.engine("decoder")
+def test_alternatives_are_the_likeliest_tokens_and_what_does_not_fit_is_told(
+  decoder: Engine,
+) -> None:
+  engine = decoder
   engine.admit({1: Prompt([5, 3], 2)})
   plain = jax.device_get(engine.step([1]))
   assert not plain.top.any()
