@@ -63,6 +63,23 @@ def test_questions_are_asked_with_exemplars_and_by_vote(monkeypatch, tmp_path):
   assert "asked again: 0\n" in text and "asked anew: 20\n" in text
 
 
+@pytest.mark.slow
+def test_instructions_are_learned_and_a_cluster_is_held_out(monkeypatch, tmp_path):
+  monkeypatch.setenv("MTM_NOTEBOOK_STEPS", "12")
+  monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+  monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
+  monkeypatch.delenv("XLA_FLAGS", raising=False)
+  notebook = nbformat.read(NOTEBOOK.with_name("instruct.ipynb"), as_version=4)
+  nbclient.NotebookClient(
+    notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+  ).execute()
+  outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+  text = "".join(out.get("text", "") for out in outputs)
+  assert "OPTIONS:" in text and "arithmetic" in text
+  assert any("image/png" in out.get("data", {}) for out in outputs)
+  assert len(re.findall(r"^\w+ +\d+\.\d %$", text, re.MULTILINE)) == text.count("| right: ") == 5
+
+
 def test_patterns_are_drawn_and_two_engines_agree(monkeypatch, tmp_path):
   monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
   monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
