@@ -77,7 +77,9 @@ def test_bleu_and_rouge_of_a_perfect_answer():
   pytest.importorskip("rouge_score")
   text = ["the cat sat on the mat today ."]
   assert _metrics.bleu(text, text)["bleu"] == pytest.approx(100)
-  assert set(_metrics.rouge(text, text).values()) == {pytest.approx(100)}
+  assert list(_metrics.rouge(text, text).values()) == pytest.approx([100, 100, 100])
+  assert _metrics.best_bleu([text], text)["bleu"] == pytest.approx(100)
+  assert _metrics.best_rouge([[*text, "a dog"]], text)["rouge1"] == pytest.approx(100)
 
 
 def test_postprocessors_read_labels_numbers_and_answers():
