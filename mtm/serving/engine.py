@@ -128,10 +128,9 @@ class Engine:
     self._prefill = plan.jit(programs.prefill, static_argnums=2)
     self._put_cache = plan.jit(inserted, donate_argnums=0, out_shardings=by_row)
     self._put_texts = plan.jit(programs.insert, donate_argnums=0, out_shardings=by_row)
-    self._forward = plan.jit(
-      programs.forward, static_argnums=4, donate_argnums=1, out_shardings=(by_row, by_row)
+    self._step = plan.jit(
+      programs.step, static_argnums=5, donate_argnums=(1, 2), out_shardings=(by_row, by_row, None)
     )
-    self._choose = plan.jit(programs.choose, donate_argnums=0, out_shardings=(by_row, None))
     self._empty_texts = plan.jit(programs.empty, static_argnums=0, out_shardings=by_row)
     self._empty_cache = plan.jit(
       lambda width: self.model.empty_cache(self.rows, *width), static_argnums=0,
@@ -211,11 +210,9 @@ class Engine:
     self._fit(active)
     mask = np.zeros(self.rows, bool)
     mask[list(active)] = True
-    texts = self._texts
-    self._cache, logits = self._forward(
-      self._params, self._cache, texts.last, texts.place, self.width[0]
+    self._cache, self._texts, told = self._step(
+      self._params, self._cache, self._texts, mask, np.asarray(telling), self.width[0]
     )
-    self._texts, told = self._choose(texts, logits, mask, np.asarray(telling))
     self._place[mask] += 1
     return told
 

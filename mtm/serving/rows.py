@@ -110,6 +110,19 @@ class Programs:
     fresh = Texts(new["last"], new["place"], blank, none, rules)
     return jax.tree.map(lambda old, some: old.at[row].set(some, mode="drop"), texts, fresh)
 
+  def step(
+    self,
+    params: Params,
+    cache: Cache,
+    texts: Texts,
+    active: jax.Array,
+    telling: jax.Array,
+    width: int,
+  ) -> tuple[Cache, Texts, Told]:
+    """`forward`, then `choose`, in one program: two would cost a call more for each token."""
+    cache, logits = self.forward(params, cache, texts.last, texts.place, width)
+    return cache, *self.choose(texts, logits, active, telling)
+
   def forward(
     self, params: Params, cache: Cache, last: jax.Array, place: jax.Array, width: int
   ) -> tuple[Cache, jax.Array]:
@@ -135,7 +148,7 @@ class Programs:
   def choose(
     self, texts: Texts, logits: jax.Array, active: jax.Array, telling: jax.Array
   ) -> tuple[Texts, Told]:
-    """The next token of each row, apart from `forward` so that it is compiled once for all widths.
+    """The next token of each row.
 
     Args:
       texts: of all rows.

@@ -30,15 +30,13 @@ class Browser:
     assert FOUND is not None
     (command, self._write), (self._read, answer) = os.pipe(), os.pipe()
 
-    def pipes() -> None:  # Chromium reads from 3 and writes to 4
-      a, b = os.dup(command), os.dup(answer)
-      os.dup2(a, 3)
-      os.dup2(b, 4)
-
+    # Chromium reads from 3 and writes to 4; a shell moves the pipes there, for Python could only
+    # by forking, which JAX warns of.
+    shell = f'exec "$@" 3<&{command} 4>&{answer}'
     window = f"--window-size={size[0]},{size[1]}"
     self._process = subprocess.Popen(
-      [FOUND, *FLAGS, window, f"--user-data-dir={profile}", "about:blank"],
-      preexec_fn=pipes, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+      ["sh", "-c", shell, "sh", FOUND, *FLAGS, window, f"--user-data-dir={profile}", "about:blank"],
+      pass_fds=(command, answer), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(command)
     os.close(answer)
