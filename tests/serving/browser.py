@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import itertools
 import json
 import os
 import select
 import shutil
-import subprocess
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,15 @@ class Browser:
   def __init__(self, profile: Path, size: tuple[int, int] = (1200, 800)) -> None:
     assert FOUND is not None
     (command, self._write), (self._read, answer) = os.pipe(), os.pipe()
-
-    # Chromium reads from 3 and writes to 4; a shell moves the pipes there, for Python could only
-    # by forking, which JAX warns of.
-    shell = f'exec "$@" 3<&{command} 4>&{answer}'
+    # Chromium reads from 3 and writes to 4. Spawned and not forked, of which JAX warns.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (command, answer)]
+    files = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    files += [(os.POSIX_SPAWN_DUP2, fd, to) for fd, to in zip(high, (3, 4), strict=True)]
     window = f"--window-size={size[0]},{size[1]}"
-    self._process = subprocess.Popen(
-      ["sh", "-c", shell, "sh", FOUND, *FLAGS, window, f"--user-data-dir={profile}", "about:blank"],
-      pass_fds=(command, answer), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(command)
-    os.close(answer)
+    line = [FOUND, *FLAGS, window, f"--user-data-dir={profile}", "about:blank"]
+    self._process = os.posix_spawn(FOUND, line, dict(os.environ), file_actions=files)
+    for fd in (command, answer, *high):
+      os.close(fd)
     self._numbers, self._held, self._session = itertools.count(1), b"", None
     self.events: list[dict[str, Any]] = []
     target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -52,8 +51,8 @@ class Browser:
     return self
 
   def __exit__(self, *error: object) -> None:
-    self._process.terminate()
-    self._process.wait(20)
+    os.kill(self._process, signal.SIGTERM)
+    os.waitpid(self._process, 0)
     os.close(self._write)
     os.close(self._read)
 
