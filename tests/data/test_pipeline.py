@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from mtm.data import cached
+from mtm.data import cached, pool
 from mtm.data._tensorflow import seqio
 from mtm.data.pipeline import Dataset
 from mtm.errors import UserError
@@ -28,6 +28,12 @@ CASES = [
   (Seq2Seq(), {"inputs": 24, "targets": 24}),
 ]
 NAMES = [type(objective).__name__ for objective, _ in CASES]
+
+
+@pytest.fixture(autouse=True)
+def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+  """So that a stream does not hold four thousand rows before it gives one."""
+  monkeypatch.setattr(pool, "MOST", 128)
 
 
 @pytest.fixture
