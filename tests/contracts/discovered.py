@@ -12,10 +12,19 @@ import pytest
 from mtm.discovery import modules
 
 
-def examples(package: str) -> list[Any]:
-  """A pytest parameter for each example of each variant module; an empty list is an error."""
+def examples(package: str, quick: int | None = None) -> list[Any]:
+  """A pytest parameter for each example of each variant module; an empty list is an error.
+
+  Args:
+    package: of the variants.
+    quick: so many of a module are quick, the others slow; None: all are quick.
+  """
   found = [
-    pytest.param(example, id=f"{module.__name__.rsplit('.', 1)[1]}-{index}")
+    pytest.param(
+      example,
+      id=f"{module.__name__.rsplit('.', 1)[1]}-{index}",
+      marks=[] if quick is None or index < quick else [pytest.mark.slow],
+    )
     for module in modules(package)
     for index, example in enumerate(module.EXAMPLES)
   ]

@@ -44,7 +44,7 @@ class Family:
     return lambda batch, seed: step(self.params, batch, jax.random.key(seed))
 
 
-@pytest.fixture(scope="module", params=examples("mtm.families"))
+@pytest.fixture(scope="module", params=examples("mtm.families", quick=1))
 def family(request: pytest.FixtureRequest) -> Family:
   with axes.use(None):
     return Family(request.param)

@@ -37,6 +37,7 @@ def uninterrupted(tmp_path_factory):
   return rows
 
 
+@pytest.mark.slow  # tests/e2e/test_train.py interrupts one once
 def test_a_run_that_is_killed_over_and_over_has_the_losses_of_one_that_is_not(
   tmp_path, uninterrupted
 ):
