@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
+
+from mtm.errors import UserError
 
 
 def modules(package: str) -> Iterator[ModuleType]:
@@ -29,3 +32,26 @@ def lazy_attributes(package: str) -> Callable[[str], Any]:
     raise AttributeError(f"{package} has no variant {name!r}")
 
   return getattribute
+
+
+def of_user(module: str, called: str = "module") -> ModuleType:
+  """A user's module, which may lie in the current directory.
+
+  Args:
+    module: its import path.
+    called: the setting that names it, for the error.
+
+  Raises:
+    UserError: there is no such module.
+  """
+  if "" not in sys.path:
+    sys.path.insert(0, "")
+  try:
+    return importlib.import_module(module)
+  except ModuleNotFoundError as e:
+    if e.name and (module == e.name or module.startswith(f"{e.name}.")):
+      raise UserError(
+        f"{called} {module!r}: no module {e.name!r} in the current directory or among the installed"
+        " packages"
+      ) from None
+    raise

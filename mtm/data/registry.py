@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from mtm import discovery
 from mtm.errors import UserError, nearest
 
 _declared: list[Callable[[], None]] = []
@@ -37,7 +37,7 @@ def register(module: str | None = None) -> None:
   from mtm import tasks
 
   if module:  # before ours, so that one may bring T5's own definitions of the same names
-    _declare_sets(_import(module))
+    _declare_sets(discovery.of_user(module, "MIXTURE_OR_TASK_MODULE"))
   tasks.register()
   while _declared:
     _declared.pop(0)()
@@ -70,18 +70,3 @@ def _declare_sets(module: ModuleType) -> None:
 
   for data in library.listed(module):
     prompted.add(data)
-
-
-def _import(module: str) -> ModuleType:
-  """Imports a user's module, which may lie in the current directory."""
-  if "" not in sys.path:
-    sys.path.insert(0, "")
-  try:
-    return importlib.import_module(module)
-  except ModuleNotFoundError as e:
-    if e.name and (module == e.name or module.startswith(f"{e.name}.")):
-      raise UserError(
-        f"MIXTURE_OR_TASK_MODULE {module!r}: no module {e.name!r} in the current directory or "
-        "among the installed packages"
-      ) from None
-    raise

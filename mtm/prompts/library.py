@@ -5,8 +5,6 @@ A module lists its sets as `SETS`, a sequence of `Prompted` or a function that r
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -30,7 +28,9 @@ def sets(module: str | None = None) -> dict[str, Prompted]:
       if data.name in found:
         raise UserError(f"two sets are called {data.name!r}; rename the one in {topic.__name__}")
       found[data.name] = data
-  return found | {data.name: data for data in listed(_imported(module))} if module else found
+  return (
+    found | {data.name: data for data in listed(discovery.of_user(module))} if module else found
+  )
 
 
 def listed(module: ModuleType) -> Sequence[Prompted]:
@@ -71,17 +71,3 @@ def held_out(cluster: str, module: str | None = None) -> list[str]:
   if cluster not in known:
     raise UserError(f"no cluster {cluster!r}{nearest(cluster, known)}")
   return sorted(name for other in known if other != cluster for name in known[other])
-
-
-def _imported(module: str) -> ModuleType:
-  if "" not in sys.path:
-    sys.path.insert(0, "")
-  try:
-    return importlib.import_module(module)
-  except ModuleNotFoundError as e:
-    if e.name and (module == e.name or module.startswith(f"{e.name}.")):
-      raise UserError(
-        f"module {module!r}: no module {e.name!r} in the current directory or among the installed "
-        "packages"
-      ) from None
-    raise

@@ -25,7 +25,7 @@ MAY_IMPORT = {
   "axes": {"errors"},
   "types": set(),
   "errors": set(),
-  "discovery": set(),
+  "discovery": {"errors"},
   "parts": BASE,
   "families": BASE | {"parts"},
   "objectives": BASE,
