@@ -15,6 +15,7 @@ from mtm.errors import UserError
 from mtm.evaluation.fewshot import FewShot
 from mtm.programs import asking, harness, published, scoring, setup
 from mtm.sharding.mesh import Mesh
+from mtm.sharding.rules import Rule
 from mtm.training import checkpoint
 from mtm.training.actions import described, measure
 from mtm.training.metrics import MetricsWriter
@@ -33,6 +34,7 @@ def evaluate(
   data: Dataset | None = None,
   metrics: scoring.TaskMetrics | None = None,
   fewshot: FewShot | None = None,
+  rules: Mapping[str, Rule] | None = None,
 ) -> None:
   """Measures a checkpoint and writes `output_dir/metrics.jsonl`.
 
@@ -43,6 +45,7 @@ def evaluate(
     model, objective, data: what was trained, on what, and what is held out; None: no loss.
     metrics: how the metrics that the task itself defines are computed; None: they are not.
     fewshot: the questions that the model is asked, see `docs/evaluation.md`; None: none.
+    rules: which mesh axes cut what, see `mtm.sharding.rules`; None: its table.
   """
   setup.start()
   foreign = published.open_foreign(checkpoint_path) is not None
@@ -52,7 +55,8 @@ def evaluate(
   if data is not None:
     if model is None or objective is None:
       raise UserError("held-out data are read for a model and an objective: give MODEL, OBJECTIVE")
-    found = _held_out(mesh, checkpoint_path, home, model, objective, data, metrics, step)
+    where = (mesh, rules, checkpoint_path)
+    found = _held_out(*where, home, model, objective, data, metrics, step)
   asked = asking.run(fewshot, checkpoint_path, mesh, home) if fewshot is not None else {}
   if not found and not asked:
     raise UserError(
@@ -69,13 +73,13 @@ def evaluate(
 
 
 def _held_out(
-  mesh: Mesh, path: str, home: Path, model: Model, objective: Objective, data: Dataset,
-  metrics: scoring.TaskMetrics | None, step: int,
+  mesh: Mesh, rules: Mapping[str, Rule] | None, path: str, home: Path, model: Model,
+  objective: Objective, data: Dataset, metrics: scoring.TaskMetrics | None, step: int,
 ) -> Results:  # fmt: skip
   setup.check(model, objective, data)
   special = published.special(path)
   data = data.beginning(special.fed(model, path))
-  plan, params = published.parameters(model, mesh, path)
+  plan, params = published.parameters(model, mesh, path, rules)
   results = {data.split: measure(Evaluator(model, objective, plan), params, data)}
   if metrics is not None:
     results |= metrics.measure(model, plan, params, step, home, special.begin_id)

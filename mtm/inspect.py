@@ -14,7 +14,6 @@ from mtm import axes, config
 from mtm.errors import UserError
 from mtm.programs import loading, setup
 from mtm.report import tables
-from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
 from mtm.training import checkpoint
 from mtm.types import Model
@@ -45,11 +44,12 @@ def _joined(path: Any) -> str:
   return "/".join(str(key.key) for key in path)
 
 
-def _mesh(loaded: config.Config) -> Mesh:
-  """The gin files' mesh, or all devices along the batch."""
+def _plan(loaded: config.Config) -> Plan:
+  """The gin files' mesh and rules, or all devices along the batch and the table."""
   from mtm.sharding.mesh import mesh
 
-  return loaded.value("MESH") if loaded.defines("MESH") else mesh()
+  own = loaded.value("MESH") if loaded.defines("MESH") else mesh()
+  return Plan.of(own, loaded.value("RULES") if loaded.defines("RULES") else None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = [p for p in known.gin_search_paths.split(",") if p]
     loaded = config.load(None, known.gin_file, config.bindings_of(rest), paths)
     title = ", ".join(known.gin_file)
-    table = rows(loaded.value("MODEL"), Plan(_mesh(loaded)))
+    table = rows(loaded.value("MODEL"), _plan(loaded))
   elif known.checkpoint and not rest:
     title, table = str(checkpoint.find(known.checkpoint)), checkpoint_rows(known.checkpoint)
   else:

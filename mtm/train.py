@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mtm.programs.upcycling import Upcycle
 from mtm.report.progress import Progress, Status
 from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
+from mtm.sharding.rules import Rule
 from mtm.training import checkpoint, flops, loop
 from mtm.training.actions import Evaluate, Log, Save
 from mtm.training.collapse import Collapse, Watch
@@ -59,6 +60,7 @@ def train(
   extras: Sequence[loop.Action] = (),
   held_out_text: Callable[[], bytes] | None = None,
   collapse: Collapse = Collapse(),  # noqa: B008 (frozen)
+  rules: Mapping[str, Rule] | None = None,
 ) -> None:
   """Trains until `total_steps`, and goes on where an interrupted run of `model_dir` ended.
 
@@ -82,12 +84,13 @@ def train(
     extras: further actions, such as `sampling.Sample`.
     held_out_text: gives the bytes of the held-out split, to compare the model with compressors.
     collapse: when to raise the alarm over experts that nobody wants, or that all want.
+    rules: which mesh axes cut what, see `mtm.sharding.rules`; None: its table.
 
   Raises:
     UserError: anything that the user can mend.
   """
   setup.start(hardware_rng)
-  plan, home = Plan(mesh), Path(model_dir)
+  plan, home = Plan.of(mesh, rules), Path(model_dir)
   first = jax.process_index() == 0
   with Status("Preparing the data"):
     setup.check(model, objective, train_data)

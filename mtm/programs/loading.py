@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from mtm import axes
 from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
+from mtm.sharding.rules import Rule
 from mtm.training import checkpoint
 from mtm.types import Batch, Model, Params
 
@@ -38,13 +40,15 @@ def abstract_parameters(model: Model, plan: Plan) -> Params:
   )
 
 
-def parameters(model: Model, mesh: Mesh, path: str) -> tuple[Plan, Params]:
+def parameters(
+  model: Model, mesh: Mesh, path: str, rules: Mapping[str, Rule] | None = None
+) -> tuple[Plan, Params]:
   """The plan on this mesh, and the parameters of the checkpoint at `path` laid out on it.
 
   Raises:
     UserError: no checkpoint there, a damaged one, or one of another model.
   """
-  plan = Plan(mesh)
+  plan = Plan.of(mesh, rules)
   return plan, checkpoint.restore_params(path, abstract_parameters(model, plan))
 
 

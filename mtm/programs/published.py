@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mtm.programs.loading import VOCABULARY
 from mtm.programs.special import Special
 from mtm.sharding.mesh import Mesh
 from mtm.sharding.plan import Plan
+from mtm.sharding.rules import Rule
 from mtm.training import checkpoint
 from mtm.training.pieces import Stored
 from mtm.types import Model, Params
@@ -139,7 +140,9 @@ def _foreign(where: Path, name: str, foreign: interop.Foreign) -> Opened:
   )  # fmt: skip
 
 
-def parameters(model: Model, mesh: Mesh, path: str) -> tuple[Plan, Params]:
+def parameters(
+  model: Model, mesh: Mesh, path: str, rules: Mapping[str, Rule] | None = None
+) -> tuple[Plan, Params]:
   """The plan on this mesh, and the parameters of any checkpoint laid out on it.
 
   Raises:
@@ -147,8 +150,8 @@ def parameters(model: Model, mesh: Mesh, path: str) -> tuple[Plan, Params]:
   """
   opened = open_foreign(path)
   if opened is None:
-    return loading.parameters(model, mesh, path)
-  plan = Plan(mesh)
+    return loading.parameters(model, mesh, path, rules)
+  plan = Plan.of(mesh, rules)
   return plan, opened.read(model, plan)
 
 

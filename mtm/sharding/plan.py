@@ -31,6 +31,11 @@ class Plan:
   mesh: Mesh
   rules: Mapping[str, Rule] = dataclasses.field(default_factory=lambda: RULES)
 
+  @staticmethod
+  def of(mesh: Mesh, rules: Mapping[str, Rule] | None) -> Plan:
+    """The plan of these rules, or of `RULES`."""
+    return Plan(mesh) if rules is None else Plan(mesh, rules)
+
   @property
   def activations(self) -> Layout:
     """The layout that `axes.constrain` follows."""
@@ -42,6 +47,16 @@ class Plan:
     return Layout(self.mesh, {name: rule.parameter for name, rule in self.rules.items()})
 
   @property
+  def gradients(self) -> Layout:
+    """The layout of gradients and of the sums of them."""
+    return Layout(self.mesh, {name: rule.of_gradient for name, rule in self.rules.items()})
+
+  @property
+  def slots(self) -> Layout:
+    """The layout of what an optimizer keeps for a parameter, and of the update that it makes."""
+    return Layout(self.mesh, {name: rule.of_slot for name, rule in self.rules.items()})
+
+  @property
   def rows(self) -> int:
     """How many ways the batch axis is cut: a batch must be a multiple of it."""
     return math.prod(self.mesh.shape[axis] for axis in self.activations.rules["batch"])
@@ -51,17 +66,18 @@ class Plan:
     """For scalars and keys."""
     return NamedSharding(self.mesh, PartitionSpec())
 
-  def of_params(self, names: Axes, shapes: Tree) -> Tree:
-    """The shardings of a parameter tree.
+  def of_params(self, names: Axes, shapes: Tree, layout: Layout | None = None) -> Tree:
+    """The shardings of a parameter tree, or of one like it.
 
     Args:
       names: the tree of axis names.
       shapes: a parallel tree of arrays or `ShapeDtypeStruct`s.
+      layout: `gradients` or `slots` for a tree of those; None: `parameters`.
 
     Raises:
       LayoutError: the mesh does not divide an axis; it names the parameter.
     """
-    layout = self.parameters
+    layout = layout or self.parameters
 
     def one(path: Any, shape: Any, axis_names: tuple[str, ...]) -> NamedSharding:
       return layout.sharding(axis_names, shape.shape, f"parameter {_joined(path)}")
@@ -69,7 +85,7 @@ class Plan:
     return jax.tree_util.tree_map_with_path(one, shapes, names)
 
   def of_state(self, state: Tree, params: Tree, params_shardings: Tree) -> Tree:
-    """The shardings of an optimizer state: each slot lies as its parameter does.
+    """The shardings of an optimizer state: each slot lies as the parameters' shardings say.
 
     A slot belongs to the parameter whose path ends its own. A factored slot lacks some of the
     parameter's axes and follows the others, and one that is a matrix joins some; anything else (a
@@ -77,7 +93,7 @@ class Plan:
 
     Args:
       state: the optimizer state's arrays or shapes.
-      params, params_shardings: parallel trees.
+      params, params_shardings: parallel trees; the latter laid out by `slots`.
     """
     flat = jax.tree_util.tree_flatten_with_path(params)[0]
     owners = {_keys(path): (leaf.shape, s.spec) for (path, leaf), s in

@@ -1,12 +1,14 @@
 """The one table that says which mesh axes cut which logical axis.
 
 A parameter and an activation may cut the same axis differently: `embed` of a kernel is spread over
-`fsdp` (ZeRO-3), while `embed` of an activation stays whole because its batch is spread already.
+`fsdp` (ZeRO-3), while `embed` of an activation stays whole because its batch is spread already. A
+gradient lies as its parameter does and an optimizer's slot as the gradient does, unless the rule
+says otherwise: ZeRO-1 (1910.02054) spreads the slots alone, ZeRO-2 the gradients too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mtm.axes import NAMES, MeshAxes
@@ -15,10 +17,23 @@ from mtm.sharding.mesh import AXES
 
 
 class Rule(NamedTuple):
-  """The mesh axes that cut a logical axis of a parameter and of an activation."""
+  """The mesh axes that cut a logical axis of a parameter, of an activation, of a gradient (None: as
+  the parameter) and of an optimizer's slot (None: as the gradient)."""
 
   parameter: MeshAxes = ()
   activation: MeshAxes = ()
+  gradient: MeshAxes | None = None
+  optimizer: MeshAxes | None = None
+
+  @property
+  def of_gradient(self) -> MeshAxes:
+    """The mesh axes that cut it in a gradient."""
+    return self.parameter if self.gradient is None else self.gradient
+
+  @property
+  def of_slot(self) -> MeshAxes:
+    """The mesh axes that cut it in an optimizer's slot."""
+    return self.of_gradient if self.optimizer is None else self.optimizer
 
 
 WHOLE = Rule()
@@ -48,18 +63,32 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-def override(changes: Mapping[str, tuple[MeshAxes, MeshAxes]]) -> dict[str, Rule]:
-  """`RULES` with some rows replaced: logical axis → (parameter's, activation's mesh axes).
+def override(
+  changes: Mapping[str, Sequence[MeshAxes | None]], base: Mapping[str, Rule] | None = None
+) -> dict[str, Rule]:
+  """A table with some rows replaced.
+
+  Args:
+    changes: logical axis → the fields of its `Rule`: the mesh axes of parameters, of activations,
+      and, if they are others, of gradients and of optimizer slots.
+    base: the table to change; None: `RULES`.
 
   Raises:
-    UserError: a logical axis or a mesh axis that mtm does not have.
+    UserError: a logical axis or a mesh axis that mtm does not have, or too many fields.
   """
-  for name, pair in changes.items():
+  made = {}
+  for name, fields in changes.items():
     if name not in NAMES:
       raise UserError(f"sharding rules: unknown axis {name!r}{nearest(name, NAMES)}")
-    for axis in (*pair[0], *pair[1]):
+    if not 1 <= len(fields) <= len(Rule._fields):
+      raise UserError(
+        f"sharding rules: {name!r} has {len(fields)} fields: give the mesh axes of its"
+        f" {', '.join(Rule._fields)}, in this order; the last two may be left out"
+      )
+    for axis in (axis for field in fields if field is not None for axis in field):
       if axis not in AXES:
         raise UserError(
           f"sharding rules: {name!r} has unknown mesh axis {axis!r}{nearest(axis, AXES)}"
         )
-  return {**RULES, **{name: Rule(*map(tuple, pair)) for name, pair in changes.items()}}
+    made[name] = Rule(*(None if field is None else tuple(field) for field in fields))  # type: ignore[arg-type]
+  return {**(RULES if base is None else base), **made}

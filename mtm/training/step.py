@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +18,29 @@ from mtm.types import Apply, Array, Batch, Objective, Params, Sums
 Step = Callable[[TrainState, Batch], tuple[TrainState, Sums]]
 
 
+class Place(NamedTuple):
+  """Where trees like the parameters lie on a mesh; each function gives its tree, laid out.
+
+  Attributes:
+    gradients: of gradients and of their sum over microbatches.
+    updates: of what the optimizer adds: by the layout of its slots, so that each device makes the
+      updates that its slots are for, and parameters kept whole are gathered after the sum.
+  """
+
+  gradients: Callable[[Params], Params]
+  updates: Callable[[Params], Params]
+
+
+NOWHERE = Place(lambda tree: tree, lambda tree: tree)
+
+
 def train_step(
   apply: Apply,
   objective: Objective,
   optimizer: optax.GradientTransformation,
   microbatches: int = 1,
   normalizer: float | None = None,
+  place: Place | None = None,
 ) -> Step:
   """Builds `(state, batch) → (state, sums)`.
 
@@ -39,11 +55,13 @@ def train_step(
     microbatches: how many parts of the batch are run one after another.
     normalizer: what the summed gradient is divided by; None: the batch's weight (T5X's
       `LOSS_NORMALIZING_FACTOR`).
+    place: where gradients and updates lie; None: wherever XLA puts them.
 
   Returns:
     a pure function; its sums also carry `gradient_norm` (before clipping), `parameter_norm`,
     and `skipped` (1 where gradients were not finite).
   """
+  place = place or NOWHERE
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
     scale = state.extra["loss_scale"]
@@ -53,13 +71,16 @@ def train_step(
       sums = objective.loss(apply, params, part, rng=key, train=True)
       return scale.scale(sums.loss / size), sums
 
-    gradients = functools.partial(jax.grad(loss, has_aux=True), state.params)
-    grads, sums = accumulate(gradients, batch, step_key(state), microbatches)
+    def gradients(part: Batch, key: Array) -> tuple[Params, Sums]:
+      grads, sums = jax.grad(loss, has_aux=True)(state.params, part, key)
+      return place.gradients(grads), sums
+
+    grads, sums = accumulate(gradients, batch, step_key(state), microbatches, place.gradients)
     weight = jnp.where(sums.weight == 0, 1.0, sums.weight) if normalizer is None else normalizer
     grads = jax.tree.map(lambda g: g * (size / weight), scale.unscale(grads))
     finite = precision.all_finite(grads) if scale.dynamic else jnp.bool_(True)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = optax.apply_updates(state.params, place.updates(updates))
     if scale.dynamic:
       params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old),
@@ -95,6 +116,7 @@ def accumulate(
   batch: Batch,
   key: Array,
   microbatches: int,
+  place: Callable[[Params], Params] = NOWHERE.gradients,
 ) -> tuple[Params, Sums]:
   """Sums `gradients(part, key)` over parts of the batch, one after another under a scan.
 
@@ -105,6 +127,7 @@ def accumulate(
     batch: arrays `[batch, ...]`.
     key: folded with the part's number.
     microbatches: number of parts, n.
+    place: lays out the sum of gradients.
 
   Raises:
     UserError: the batch is no multiple of `microbatches`.
@@ -120,9 +143,10 @@ def accumulate(
 
   def body(total: Any, item: Any) -> tuple[Any, None]:
     index, part = item
-    return jax.tree.map(jnp.add, total, gradients(part, jax.random.fold_in(key, index))), None
+    grads, sums = jax.tree.map(jnp.add, total, gradients(part, jax.random.fold_in(key, index)))
+    return (place(grads), sums), None
 
   parts = jax.tree.map(split, dict(batch))
   shapes = jax.eval_shape(gradients, jax.tree.map(lambda x: x[0], parts), key)
-  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-  return jax.lax.scan(body, zeros, (jnp.arange(microbatches), parts))[0]
+  zeros, none = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  return jax.lax.scan(body, (place(zeros), none), (jnp.arange(microbatches), parts))[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from mtm.training import step as steps
 from mtm.training.metrics import plain
 from mtm.training.precision import NoScale
 from mtm.training.state import TrainState
-from mtm.types import Batch, Model, Objective, Params, Sums
+from mtm.types import Axes, Batch, Model, Objective, Params, Sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +91,13 @@ class Trainer:
     Raises:
       LayoutError: the mesh does not divide a parameter or the batch.
     """
-    with axes.use(None):
-      names = self.model.axes(self._example())
-    params = self.plan.of_params(names, self.shapes.params)
+    params = self.plan.of_params(self._names, self.shapes.params)
+    slots = self.plan.of_params(self._names, self.shapes.params, self.plan.slots)
     whole = self.plan.replicated
     return TrainState(
       whole,
       params,
-      self.plan.of_state(self.shapes.opt_state, self.shapes.params, params),
+      self.plan.of_state(self.shapes.opt_state, self.shapes.params, slots),
       whole,
       jax.tree.map(lambda _: whole, self.shapes.extra),
     )
@@ -120,8 +119,9 @@ class Trainer:
   def train_step(self) -> Any:
     """The jitted `(state, batch) → (state, sums)`; the state given is donated."""
     step = steps.train_step(
-      self.model.apply, self.objective, self.optimizer, self.microbatches, self.normalizer
-    )
+      self.model.apply, self.objective, self.optimizer, self.microbatches, self.normalizer,
+      steps.Place(self._placed(self.plan.gradients), self._placed(self.plan.slots)),
+    )  # fmt: skip
     return self.plan.jit(step, donate_argnums=0, out_shardings=(self.shardings, None))
 
   @functools.cached_property
@@ -132,6 +132,15 @@ class Trainer:
   def evaluate(self, params: Params, batches: Iterable[Batch]) -> dict[str, Any]:
     """See `Evaluator.evaluate`."""
     return self.evaluator.evaluate(params, batches)
+
+  @functools.cached_property
+  def _names(self) -> Axes:
+    with axes.use(None):
+      return self.model.axes(self._example())
+
+  def _placed(self, layout: axes.Layout) -> Callable[[Params], Params]:
+    where = self.plan.of_params(self._names, self.shapes.params, layout)
+    return lambda tree: jax.lax.with_sharding_constraint(tree, where)
 
   def _example(self) -> Batch:
     return {name: np.zeros(s.shape, s.dtype) for name, s in self.batch.items()}

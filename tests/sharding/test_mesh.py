@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import jax
 import pytest
 
@@ -51,6 +53,36 @@ def test_two_open_sizes_are_refused():
 def test_a_size_below_one_is_refused(size):
   with pytest.raises(UserError, match=f"mesh axis tensor = {size}"):
     mesh(tensor=size)
+
+
+class TestSlices:
+  def test_the_outer_part_of_an_axis_lies_across_slices(self):
+    both = mesh(data=4, tensor=2, dcn={"data": 2})
+    ids = [[d.id for d in row] for row in both.devices.reshape(4, 2)]
+    assert ids == [[0, 1], [2, 3], [4, 5], [6, 7]]  # the first slice is 0 to 3
+    one = mesh(fsdp=4, data=1, tensor=2, dcn={"tensor": 2})
+    assert [[d.id for d in row] for row in one.devices.reshape(4, 2)] == [
+      [0, 4], [1, 5], [2, 6], [3, 7],
+    ]  # fmt: skip
+
+  def test_an_open_size_holds_the_slices_too(self):
+    assert mesh(fsdp=4, dcn={"data": 2}).shape["data"] == 2
+
+  def test_slices_that_do_not_divide_their_axis_are_refused(self):
+    with pytest.raises(UserError, match="dcn: 3 slices do not divide data = 8; .*1, 2, 4, 8"):
+      mesh(dcn={"data": 3})
+
+  def test_an_unknown_axis_is_refused_with_the_nearest(self):
+    with pytest.raises(UserError, match="dcn: unknown axis 'dat'; did you mean 'data'"):
+      mesh(dcn={"dat": 2})
+
+  def test_real_slices_must_be_told_of(self):
+    """Accelerators know their slices: a mesh that forgets them would send everything across."""
+    chips = [types.SimpleNamespace(platform="tpu", slice_index=i // 4, id=i) for i in range(8)]
+    with pytest.raises(UserError, match=r"in 2 slices and dcn = \{\} is for 1: say .*'data': 2"):
+      mesh(devices=chips)
+    with pytest.raises(UserError, match=r"in 1 slices and .* for 2: leave dcn out"):
+      mesh(devices=chips[:4], dcn={"data": 2})
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no plugin\nfor cuda"), AssertionError()])

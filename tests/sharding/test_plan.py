@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -17,6 +18,7 @@ from mtm.axes import LayoutError
 from mtm.errors import UserError
 from mtm.sharding.mesh import mesh
 from mtm.sharding.plan import Plan
+from mtm.sharding.rules import override
 from mtm.training.trainer import Trainer
 from tests.training import tiny
 
@@ -129,6 +131,57 @@ class TestOptimizerState:
     # Biases of the wide side and the position table's short axis stay whole: a little over 1/8.
     assert bytes_per_device(cut.params) < bytes_per_device(one.params) / 6
     assert bytes_per_device(cut.opt_state) < bytes_per_device(one.opt_state) / 6
+
+
+NOT_SHARDED, SHARDED = (), ("fsdp",)
+ZERO = {  # what the rule of `embed` spreads: parameters, gradients, optimizer slots
+  1: (NOT_SHARDED, (), NOT_SHARDED, SHARDED),
+  2: (NOT_SHARDED, (), SHARDED),
+  3: (SHARDED, ()),
+}
+
+
+def trainer_of(plan):
+  return tiny.trainer("llama", plan, microbatches=2)
+
+
+@functools.cache
+def beginning():
+  return jax.device_get(trainer_of(tiny.one_device()).create())
+
+
+@functools.cache
+def after_a_step(stage):
+  """The state after a step under this stage of ZeRO, 0 is one device; and the bytes that its
+  program needs beside its arguments and results."""
+  plan = tiny.one_device()
+  if stage:
+    plan = Plan(mesh(data=1, fsdp=8), override({"embed": ZERO[stage]}))
+  trainer = trainer_of(plan)
+  batch = plan.put_batch(tiny.batch("llama"))
+  state = jax.device_put(beginning(), trainer.shardings)
+  program = trainer.train_step.lower(state, batch).compile()
+  return program(state, batch)[0], program.memory_analysis().temp_size_in_bytes
+
+
+class TestZero:
+  """ZeRO (1910.02054) is a choice of rules: who holds what, not what is computed."""
+
+  @pytest.mark.parametrize("stage", ZERO)
+  def test_a_stage_spreads_what_it_says_and_trains_the_same(self, stage):
+    (one, _), (state, _) = after_a_step(0), after_a_step(stage)
+    # A few vectors and the table's short axis have no `embed`: a little over an eighth.
+    assert bytes_per_device(state.opt_state) < bytes_per_device(one.opt_state) / 6
+    whole, held = bytes_per_device(one.params), bytes_per_device(state.params)
+    assert held < whole / 6 if stage == 3 else held == whole
+    for got, want in zip(jax.tree.leaves(state.params), jax.tree.leaves(one.params), strict=True):
+      # Of order one, and changed by a tenth of a gradient that is summed in another order.
+      np.testing.assert_allclose(got, want, atol=1e-6)
+
+  def test_gradients_and_their_sum_over_microbatches_are_spread_from_the_second_stage_on(self):
+    parameters = bytes_per_device(after_a_step(0)[0].params)
+    first, second = after_a_step(1)[1], after_a_step(2)[1]
+    assert second < first - parameters / 2, (first, second, parameters)
 
 
 class TestBatches:
