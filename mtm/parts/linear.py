@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from mtm import axes
+from mtm.parts import matmul
 
 Initializer = Callable[..., jax.Array]
 
@@ -122,7 +123,7 @@ class Dense(nn.Module):
     inputs = x.shape[x.ndim - self.contract :]
     init = self.weight_init or fan_in_of(self.contract)
     kernel = declare(self, "kernel", init, inputs + tuple(self.features), tuple(self.axes))
-    y = _dense(x, kernel.astype(x.dtype), self.contract)
+    y = (matmul.active() or _dense)(x, kernel.astype(x.dtype), self.contract)
     if self.bias:
       names = tuple(self.axes[self.contract :])
       bias = declare(self, "bias", jax.nn.initializers.zeros, tuple(self.features), names)

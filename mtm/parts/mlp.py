@@ -11,6 +11,7 @@ from mtm.axes import constrain
 from mtm.parts.context import Aux, Context
 from mtm.parts.dropout import Dropout
 from mtm.parts.linear import Dense, Initializer
+from mtm.parts.remat import named
 
 
 class Mlp(nn.Module):
@@ -38,9 +39,10 @@ class Mlp(nn.Module):
     """`[batch, length, embed]` → the same shape."""
 
     def up(name: str) -> jax.Array:
-      return Dense(
+      wide = Dense(
         (self.hidden,), ("embed", "mlp"), bias=self.bias, weight_init=self.weight_init, name=name
-      )(x_BLD)
+      )
+      return named(wide(x_BLD), "hidden")
 
     if self.gated:
       h_BLF = self.activation(up("wi_0")) * up("wi_1")

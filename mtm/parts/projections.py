@@ -6,6 +6,7 @@ import jax
 
 from mtm.axes import constrain
 from mtm.parts.linear import Dense, Initializer
+from mtm.parts.remat import named
 
 
 def into_heads(
@@ -30,13 +31,14 @@ def into_heads(
   """
   axes = ("embed", axis, "head_dim")
   dense = Dense((heads, head_dim), axes, bias=bias, weight_init=init, name=name)
-  return constrain(dense(x), "batch", "length", axis, "head_dim")
+  x_BLHK = constrain(dense(x), "batch", "length", axis, "head_dim")
+  return named(x_BLHK, name.removeprefix("global_"))
 
 
 def out_of_heads(
   x_BLHK: jax.Array, width: int, bias: bool = False, init: Initializer | None = None
 ) -> jax.Array:
   """`[batch, length, heads, head_dim]` → `[batch, length, width]`, by the caller's layer `out`."""
-  x_BLHK = constrain(x_BLHK, "batch", "length", "heads", "head_dim")
+  x_BLHK = named(constrain(x_BLHK, "batch", "length", "heads", "head_dim"), "attended")
   axes = ("heads", "head_dim", "embed")
   return Dense((width,), axes, contract=2, bias=bias, weight_init=init, name="out")(x_BLHK)

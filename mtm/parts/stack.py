@@ -15,6 +15,7 @@ from mtm.axes import constrain
 from mtm.errors import UserError
 from mtm.parts.context import Aux, Context
 from mtm.parts.dropout import Dropout
+from mtm.parts.remat import Policy, named
 
 NormFactory = Callable[..., nn.Module]
 
@@ -94,6 +95,7 @@ class Block(nn.Module):
       own = None if context.cache is None else context.cache[name]
       y_BLD = self.placement.enter(x_BLD, self.norm, name)
       y_BLD, aux = part(y_BLD, context.with_cache(own))
+      y_BLD = named(y_BLD, name)
       drop = Dropout(self.dropout, self.dropout_shared, name=f"{name}_dropout")
       x_BLD = self.placement.leave(x_BLD, drop(y_BLD, context.train), self.norm, name)
       x_BLD = constrain(x_BLD, "batch", "length", "embed")
@@ -168,15 +170,15 @@ class Stack(nn.Module):
     repeats: how often the period runs.
     scan: False unrolls the loop: faster on CPU for few layers, slower to compile. With a cache the
       loop is always unrolled.
-    remat: None keeps all activations for the backward pass; else a `jax.checkpoint_policies` policy
-      saying which to keep. `jax.checkpoint_policies.nothing_saveable` recomputes all.
+    remat: None keeps all activations for the backward pass; else a policy that says which to keep,
+      see `mtm.parts.remat`.
     share: whether all repetitions use the same parameters (ALBERT, Universal Transformer).
   """
 
   period: tuple[Block, ...]
   repeats: int
   scan: bool = True
-  remat: Callable[..., bool] | None = None
+  remat: Policy | None = None
   share: bool = False
 
   def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from mtm.axes import constrain
 from mtm.errors import UserError
+from mtm.parts import matmul
 from mtm.parts.bias import Bias, of_position
 from mtm.parts.context import Aux, Context, Slots, Source
 from mtm.parts.dropout import Dropout
@@ -124,7 +125,9 @@ class Encoder(nn.Module):
     context = _context(batch, "encoder", train, padding=True)
     types = batch.get("encoder_token_types")
     x, aux = self.encoder(batch["encoder_input_tokens"], self.tokens, context, types)
-    return Output(self.head(x, self.tokens, train), x, None, aux.losses, aux.metrics)
+    with matmul.use(None):
+      scores = self.head(x, self.tokens, train)
+    return Output(scores, x, None, aux.losses, aux.metrics)
 
 
 class Decoder(nn.Module):
@@ -143,7 +146,9 @@ class Decoder(nn.Module):
     """Logits `[batch, length, vocab]`; for a cache see `Model.apply`."""
     context = _context(batch, "decoder", train).with_cache(cache)
     x, aux = self.decoder(batch["decoder_input_tokens"], self.tokens, context)
-    return Output(self.head(x, self.tokens), x, aux.cache, aux.losses, aux.metrics)
+    with matmul.use(None):
+      logits = self.head(x, self.tokens)
+    return Output(logits, x, aux.cache, aux.losses, aux.metrics)
 
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> Cache:
@@ -189,7 +194,9 @@ class EncoderDecoder(nn.Module):
       cache = {"decoder": own.cache, "source_segments": source.segments}
     losses = {**_prefixed("encoder", aux.losses), **_prefixed("decoder", own.losses)}
     metrics = {**_prefixed("encoder", aux.metrics), **_prefixed("decoder", own.metrics)}
-    return Output(self.head(x, self.tokens), x, cache, losses, metrics, states)
+    with matmul.use(None):
+      logits = self.head(x, self.tokens)
+    return Output(logits, x, cache, losses, metrics, states)
 
   @nn.nowrap
   def empty_cache(self, batch: int, length: int, source_length: int, dtype: Any) -> Cache:
@@ -217,6 +224,7 @@ class Model:
     dtype: compute dtype; parameters are float32 masters, cast at every call, but for routers of
       experts (selective precision, 2101.03961 §2.4).
     decoder_max_length: the longest sequence of the decoder where that is another; None: it is not.
+    matmul: how dense layers multiply, see `mtm.parts.matmul`; None: as XLA does.
   """
 
   module: nn.Module
@@ -225,6 +233,7 @@ class Model:
   max_length: int | None = None
   dtype: Any = "float32"
   decoder_max_length: int | None = None
+  matmul: matmul.Matmul | None = None
 
   @property
   def architecture(self) -> str:
@@ -274,7 +283,8 @@ class Model:
       self._check(batch, ("decoder_input_tokens",), PLACES)
     weights = self._cast(params)
     rngs = None if rng is None else {"dropout": rng}
-    return cast(Output, self.module.apply({"params": weights}, batch, train, cache, rngs=rngs))
+    with matmul.use(self.matmul):
+      return cast(Output, self.module.apply({"params": weights}, batch, train, cache, rngs=rngs))
 
   def _cast(self, params: Params) -> Params:
     def cast(path: Any, p: jax.Array) -> jax.Array:
