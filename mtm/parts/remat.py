@@ -152,5 +152,6 @@ def _known(names: Sequence[str], policy: str) -> tuple[str, ...]:
 
 
 EXAMPLES: list[Policy] = [
-  Full(), Dots(), Attention(), Keep(("attended", "channel")), Offload(), Offload(("hidden",), ("mixer",)),
+  Full(), Dots(), Attention(), Keep(("attended", "channel")), Offload(),
+  Offload(("hidden",), ("mixer",)),
 ]  # fmt: skip
