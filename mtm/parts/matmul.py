@@ -96,7 +96,3 @@ class Quantized:
       bwd_qtype=self.gradients,
     )  # fmt: skip
     return qwix.QtProvider([rule])
-
-
-EXAMPLES = [Quantized(), Quantized("float8_e4m3fn", "float8_e4m3fn", "float8_e5m2"),
-            Quantized(gradients=None)]  # fmt: skip
