@@ -185,6 +185,7 @@ def mixture(
   shots: Sequence[int] = (0,),
   reasons: bool = False,
   templates: int | None = None,
+  named: Sequence[str] = (),
   cap: int | None = CAP,
   temperature: float = 1.0,
   seed: int = 0,
@@ -200,6 +201,7 @@ def mixture(
     shots: numbers of exemplars; each gets an equal share of every set.
     reasons: whether sets that have rationales are also asked for them.
     templates: at most so many of each set, the first ones; None: all.
+    named: instead: names of templates, which every set must have; each is a task of its own.
     cap: a task counts for at most so many examples; None: for all it has.
     temperature: see `mixtures.mixture`.
     seed: draws templates and exemplars.
@@ -207,14 +209,16 @@ def mixture(
     module: the import path of a module with `SETS` of your own.
 
   Raises:
-    UserError: no set or cluster of this name, or nothing is left.
+    UserError: no set or cluster of this name, a set has no template that is named, or nothing is
+      left.
   """
   made: list[str] = []
   for data in _chosen(sets, hold_out, module):
     kinds = [False, True] if reasons and any(t.reasons for t in data.templates) else [False]
+    asked: list[tuple[str | None, bool]] = [(name, False) for name in named]
     made += [
-      task(Variant(data, None, k, kind, templates, seed, vocabulary)) for k in shots
-      for kind in kinds
+      task(Variant(data, template, k, kind, templates, seed, vocabulary)) for k in shots
+      for template, kind in asked or [(None, kind) for kind in kinds]
     ]  # fmt: skip
   told = json.dumps([made, cap, temperature])
   name = name or f"prompts_{hashlib.sha256(told.encode()).hexdigest()[:8]}"

@@ -169,6 +169,11 @@ def test_caps_proportions_and_exemplars_of_a_mixture(monkeypatch, tmp_path):
   assert rates == {"odd_a": 20, "odd_b": 6, "odd_a:2shot": 20, "odd_b:2shot": 6}
   assert prompted.mixture(sets=["toys"], shots=(0, 2), cap=20, **given) == name
   assert prompted.mixture(sets=["toys"], cap=20, **given) != name
+  found = prompted.mixture(sets=["odd_a"], named=("told", "cot"), **given)
+  named = {s.name.split("#")[0] for s in splits_of(registry.find(found), "train")}
+  assert named == {"odd_a:told", "odd_a:cot"}
+  with pytest.raises(UserError, match="set 'odd_a' has no template 'tolt'; did you mean 'told'"):
+    prompted.mixture(sets=["toys"], named=("tolt",), **given)
   with pytest.raises(UserError, match="no set or cluster 'toyz'; did you mean 'toys'"):
     prompted.mixture(hold_out=["toyz"], **given)
   with pytest.raises(UserError, match=r"no set is left of \['toys'\] without \['toys'\]"):
