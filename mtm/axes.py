@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mtm.errors import UserError, nearest
@@ -96,7 +97,14 @@ class Layout:
     return self.rules[name]
 
 
-_LAYOUT: contextvars.ContextVar[Layout | None | str] = contextvars.ContextVar(
+@dataclasses.dataclass(frozen=True)
+class _Inside:
+  """What is active within `local`: arrays are a device's own parts, which nothing cuts further."""
+
+  layout: Layout
+
+
+_LAYOUT: contextvars.ContextVar[Layout | _Inside | None | str] = contextvars.ContextVar(
   "layout", default="unset"
 )
 
@@ -104,6 +112,12 @@ _LAYOUT: contextvars.ContextVar[Layout | None | str] = contextvars.ContextVar(
 @contextlib.contextmanager
 def use(layout: Layout | None) -> Iterator[None]:
   """Within it, `constrain` follows `layout`; None declares that the program runs on one device."""
+  with _active(layout):
+    yield
+
+
+@contextlib.contextmanager
+def _active(layout: Layout | _Inside | None) -> Iterator[None]:
   token = _LAYOUT.set(layout)
   try:
     yield
@@ -145,10 +159,8 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 def platform() -> str:
   """What the program is compiled for, `cpu`, `gpu` or `tpu`: that of the active layout's mesh, so
   that a program can be compiled for devices that are elsewhere; else JAX's default."""
-  layout = _LAYOUT.get()
-  if isinstance(layout, Layout):
-    return layout.mesh.devices.flat[0].platform
-  return jax.default_backend()
+  layout = _layout()
+  return jax.default_backend() if layout is None else layout.mesh.devices.flat[0].platform
 
 
 def is_for(name: str) -> bool:
@@ -168,19 +180,72 @@ def ways(name: str) -> int:
   return math.prod(layout.mesh.shape[axis] for axis in layout._rule(name, "activation"))
 
 
+def _layout() -> Layout | None:
+  """The active layout, within `local` too."""
+  active = _LAYOUT.get()
+  return active if isinstance(active, Layout) else getattr(active, "layout", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Peers:
+  """The devices that hold the parts of a logical axis, as one of them sees them in `local`.
+
+  Attributes:
+    mesh_axes: those that cut it.
+    size: how many devices they are; where it is 1 nothing is sent.
+  """
+
+  mesh_axes: MeshAxes
+  size: int
+
+  def index(self) -> jax.Array:
+    """Which of the parts is this device's, an int32 scalar."""
+    if self.size == 1:
+      return jnp.int32(0)
+    return jax.lax.axis_index(self.mesh_axes).astype(jnp.int32)
+
+  def send(self, tree: Any, to: Sequence[int]) -> Any:
+    """What this device is sent, where number i sends its arrays to number `to[i]`."""
+    if list(to) == list(range(self.size)):
+      return tree
+    return jax.lax.ppermute(tree, self.mesh_axes, list(enumerate(to)))
+
+  def turn(self, tree: Any, by: int) -> Any:
+    """The arrays of the device that comes `by` places before this one, in a circle."""
+    return self.send(tree, [(i + by) % self.size for i in range(self.size)])
+
+  def exchange(self, x: jax.Array, split: int, join: int) -> jax.Array:
+    """`x` cut along dimension `split` instead of `join`, of which each device then has all."""
+    if self.size == 1:
+      return x
+    return jax.lax.all_to_all(x, self.mesh_axes, split, join, tiled=True)
+
+
+def peers(name: str) -> Peers:
+  """Those among which the active layout cuts this logical axis of an activation."""
+  layout = _layout()
+  if layout is None:
+    return Peers((), 1)
+  cut = tuple(a for a in layout._rule(name, "activation") if layout.mesh.shape[a] > 1)
+  return Peers(cut, math.prod(layout.mesh.shape[a] for a in cut))
+
+
 def local(
   function: Callable[..., Any],
   arrays: Sequence[jax.Array],
   names: Sequence[tuple[str | None, ...]],
   out: Any,
+  shapes: Any = None,
 ) -> Any:
   """`function(*arrays)`, run by each device on its own part: for kernels that XLA cannot cut.
 
   Args:
-    function: gives the same for a part as for the whole.
+    function: gives the same for a part as for the whole, or talks to `peers`.
     arrays: what it takes.
     names: the logical axes of each array, one a dimension; None: every device has it whole.
     out: the logical axes of what it gives: a tuple of them where it gives a tuple of arrays.
+    shapes: the whole of what it gives, as anything with a `shape`, where it talks to `peers`; None:
+      what it gives for whole arrays.
 
   Raises:
     LayoutError: see `Layout.sharding`.
@@ -189,9 +254,14 @@ def local(
   if not isinstance(layout, Layout):
     return function(*arrays)
   specs = [layout.sharding(n, x.shape).spec for n, x in zip(names, arrays, strict=True)]
-  whole = jax.eval_shape(function, *arrays)
+  whole = jax.eval_shape(function, *arrays) if shapes is None else shapes
   out_specs = jax.tree.map(lambda one, names: layout.sharding(names, one.shape).spec, whole, out)
+
+  def inside(*parts: Any) -> Any:
+    with _active(_Inside(layout)):
+      return function(*parts)
+
   mapped = jax.shard_map(
-    function, mesh=layout.mesh, in_specs=tuple(specs), out_specs=out_specs, check_vma=False
+    inside, mesh=layout.mesh, in_specs=tuple(specs), out_specs=out_specs, check_vma=False
   )
   return mapped(*arrays)

@@ -18,8 +18,14 @@ def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.
   Returns:
     the mask, and the probability as rounded, for the caller to divide by.
   """
+  least, probability = threshold(rate)
+  return draws(key, shape) >= least, probability
+
+
+def threshold(rate: float) -> tuple[jax.Array, float]:
+  """The least word of `draws` that is kept, uint32, and the probability that one is."""
   dropped = min(max(round(rate * 2**32), 1), 2**32 - 1)
-  return draws(key, shape) >= jnp.uint32(dropped), 1.0 - dropped / 2**32
+  return jnp.uint32(dropped), 1.0 - dropped / 2**32
 
 
 def draws(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -29,15 +35,26 @@ def draws(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   that needs the words, where threefry takes 150 and passes of its own, more time than the matmul
   before it. An element depends on the key and its place only, never on the mesh.
   """
-  row_key, column_key = jax.random.bits(key, (2,), jnp.uint32)
   *leading, columns = shape or (1,)
   row = jnp.zeros((*leading, 1), jnp.uint32)
   for axis, size in enumerate(leading):
     row = row * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, row.shape, axis)
+  column = jnp.expand_dims(jnp.arange(columns, dtype=jnp.uint32), tuple(range(len(leading))))
+  return words(key, row, column).reshape(shape)
+
+
+def words(key: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+  """The words at some places of what `draws` gives: uint32, broadcast from `row` and `column`.
+
+  Args:
+    key: a PRNG key.
+    row: uint32, the place among all rows, counted through all axes but the last.
+    column: uint32, the place along the last axis.
+  """
+  row_key, column_key = jax.random.bits(key, (2,), jnp.uint32)
   # An odd multiplier permutes the columns over all 32 bits, so that XOR mixes more than low ones.
-  column = jnp.arange(columns, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1) + column_key
-  column = jnp.expand_dims(column, tuple(range(len(leading))))
-  return _hash(_hash(row + row_key) ^ column).reshape(shape)
+  column = column * jnp.uint32(0x9E3779B1) + column_key
+  return _hash(_hash(row + row_key) ^ column)
 
 
 def _hash(x: jax.Array) -> jax.Array:
