@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -71,10 +72,7 @@ def train_step(
       sums = objective.loss(apply, params, part, rng=key, train=True)
       return scale.scale(sums.loss / size), sums
 
-    def gradients(part: Batch, key: Array) -> tuple[Params, Sums]:
-      grads, sums = jax.grad(loss, has_aux=True)(state.params, part, key)
-      return place.gradients(grads), sums
-
+    gradients = functools.partial(jax.grad(loss, has_aux=True), state.params)
     grads, sums = accumulate(gradients, batch, step_key(state), microbatches, place.gradients)
     weight = jnp.where(sums.weight == 0, 1.0, sums.weight) if normalizer is None else normalizer
     grads = jax.tree.map(lambda g: g * (size / weight), scale.unscale(grads))
@@ -133,7 +131,8 @@ def accumulate(
     UserError: the batch is no multiple of `microbatches`.
   """
   if microbatches == 1:
-    return gradients(batch, key)
+    grads, sums = gradients(batch, key)
+    return place(grads), sums
   rows = next(iter(batch.values())).shape[0]
   if rows % microbatches:
     raise UserError(f"microbatches = {microbatches} does not divide the batch of {rows}")
