@@ -1,10 +1,10 @@
 """Ring attention (2310.01889): the devices that share a sequence pass its keys around in a circle.
 
 Each device has the queries of its own places and puts softmax together from the keys that come by;
-no device ever holds more than its share. Pieces that the pattern leaves empty are skipped, and turns
-of the circle at which nobody has anything to do are not made, so that a window costs its neighbours
-only. Under a causal pattern the last places would have all the work: where that makes the
-busiest device wait less, each takes a chunk from the front and its mirror image from the back.
+no device ever holds more than its share. Pieces that the pattern leaves empty are skipped, and
+turns of the circle at which nobody has anything to do are not made, so that a window asks its
+neighbours only. Under a causal pattern the last places would have all the work: where that saves
+time each device takes a chunk from the front and its mirror image from the back.
 
 The backward pass goes round again and recomputes the probabilities; the gradients of keys travel
 with them. Dropout drops what `reference` drops on one device.

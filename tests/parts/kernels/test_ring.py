@@ -1,4 +1,4 @@
-"""Keys that travel: on a mesh that cuts the sequence it is softmax of one device, dropout and all."""
+"""Keys that travel: on a mesh that cuts the sequence it is softmax of one device, dropout too."""
 
 from __future__ import annotations
 
