@@ -156,6 +156,22 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   return x
 
 
+def first(x: jax.Array, name: str) -> jax.Array:
+  """`x`, cut along its first dimension as the active layout says, and along others as XLA likes."""
+  layout = _LAYOUT.get()
+  if not isinstance(layout, Layout):
+    return x
+  (cut,) = layout.sharding((name,), x.shape[:1], "array").spec
+  spec = PartitionSpec(cut, *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 1))
+  return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
+
+
+def vmap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+  """`jax.vmap(function)` over first dimensions that are of this logical axis: what `function`
+  constrains stays cut along it."""
+  return jax.vmap(function, spmd_axis_name=peers(name).mesh_axes or None)
+
+
 def platform() -> str:
   """What the program is compiled for, `cpu`, `gpu` or `tpu`: that of the active layout's mesh, so
   that a program can be compiled for devices that are elsewhere; else JAX's default."""

@@ -54,6 +54,7 @@ RULES: Mapping[str, Rule] = {
   "joined_kv": TENSOR,
   "head_dim": WHOLE,
   "layers": Rule(("stage",), ()),
+  "stage": Rule((), ("stage",)),
   "expert": Rule(("expert",), ("expert",)),
   "capacity": WHOLE,
   "relpos_buckets": WHOLE,
