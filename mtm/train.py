@@ -14,6 +14,7 @@ import optax
 from mtm import config, tasks
 from mtm.data.pipeline import Dataset
 from mtm.errors import UserError
+from mtm.parts.stages import Schedule
 from mtm.programs import ending, published, setup
 from mtm.programs.history import History, Report
 from mtm.programs.initial import state as from_initial
@@ -61,6 +62,7 @@ def train(
   held_out_text: Callable[[], bytes] | None = None,
   collapse: Collapse = Collapse(),  # noqa: B008 (frozen)
   rules: Mapping[str, Rule] | None = None,
+  pipeline: Schedule | None = None,
 ) -> None:
   """Trains until `total_steps`, and goes on where an interrupted run of `model_dir` ended.
 
@@ -85,12 +87,15 @@ def train(
     held_out_text: gives the bytes of the held-out split, to compare the model with compressors.
     collapse: when to raise the alarm over experts that nobody wants, or that all want.
     rules: which mesh axes cut what, see `mtm.sharding.rules`; None: its table.
+    pipeline: how layers run that the mesh cuts into stages, see `mtm.parts.stages`; None: each
+      is brought to every device when its turn comes.
 
   Raises:
     UserError: anything that the user can mend.
   """
   setup.start(hardware_rng)
   plan, home = Plan.of(mesh, rules), Path(model_dir)
+  plain, model = model, model if pipeline is None else pipeline.applied(model)
   first = jax.process_index() == 0
   with Status("Preparing the data"):
     setup.check(model, objective, train_data)
@@ -121,8 +126,10 @@ def train(
     train_data.vocabulary().save(home / VOCABULARY)
   with Progress(total_steps, step) as progress:
     run.note = progress.note if first else _silent
+    if pipeline is not None:
+      run.note(pipeline.told(plan.mesh.shape["stage"]))
     run.observers.append(
-      Log(run, writer, progress.update if first else _silent, log_period, *_flops(trainer))
+      Log(run, writer, progress.update if first else _silent, log_period, *_flops(trainer, plain))
     )
     run.observers.append(Watch(collapse, run.note, home if first else None))
     actions: list[loop.Action] = []
@@ -170,12 +177,11 @@ def _special(model: Model, data: Dataset, home: Path, initial: str | None) -> Sp
   return begun.trained(model, data, str(initial))
 
 
-def _flops(trainer: Trainer) -> tuple[float | None, float | None]:
-  """Model FLOPs of a step, and the peak FLOP/s of all devices."""
+def _flops(trainer: Trainer, plain: Model) -> tuple[float | None, float | None]:
+  """FLOPs of a step of the model, as it is without a pipeline whose stages also run while they
+  wait; and the peak FLOP/s of all devices."""
   peak = flops.peak(trainer.plan.mesh.devices.flat[0])
-  step = flops.training_step(
-    trainer.model.apply, trainer.objective, trainer.shapes.params, trainer.batch
-  )
+  step = flops.training_step(plain.apply, trainer.objective, trainer.shapes.params, trainer.batch)
   return step, None if peak is None else peak * trainer.plan.mesh.size
 
 

@@ -19,8 +19,8 @@ from mtm.parts.context import Aux, Context, Source
 from mtm.parts.mlp import Mlp
 from mtm.parts.norm import LayerNorm
 from mtm.parts.patterns.causal import Causal
-from mtm.parts.pipeline import Pipeline, piped
 from mtm.parts.stack import Block, Stack
+from mtm.parts.stages import Pipeline, Schedule, piped
 from mtm.sharding.mesh import mesh
 from mtm.sharding.plan import Plan
 
@@ -159,7 +159,8 @@ def test_what_does_not_fit_is_refused(fields, sizes, message) -> None:
 def test_a_models_stacks_become_pipelines_and_a_part_without_any_is_refused() -> None:
   from mtm.families.t5 import t5
 
-  model = piped(t5(2, 16, 4, 4, 32, 32).module, 2)
+  model = Schedule(2).applied(t5(2, 16, 4, 4, 32, 32)).module
   assert isinstance(model.encoder.stack, Pipeline) and model.decoder.stack.microbatches == 2
+  assert "waits 20.0% of its time" in Schedule(4).told(stages=2)
   with pytest.raises(UserError, match="Mlp has no Stack"):
     piped(Mlp(3), 2)

@@ -60,8 +60,8 @@ class Pipeline(Stack):
 
   @nn.nowrap
   def bubble(self, stages: int) -> float:
-    """Which share of its time a stage waits: (S − 1) / (rounds · microbatches + S − 1)."""
-    return (stages - 1) / (self.rounds * self.microbatches + stages - 1)
+    """Which share of its time a stage waits, see `bubble`."""
+    return bubble(stages, self.microbatches, self.rounds)
 
   def _loop(self) -> Callable[..., tuple[jax.Array, tuple[Aux, ...]]]:
     return super()._loop() if self.is_initializing() else self._piped
@@ -257,6 +257,31 @@ def _cut(x: jax.Array, parts: int) -> jax.Array:
 def _joined(x: jax.Array) -> jax.Array:
   """The inverse of `_cut`."""
   return jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """How a model's layers run as a pipeline; for the fields see `Pipeline`."""
+
+  microbatches: int
+  rounds: int = 1
+
+  def applied(self, model: Any) -> Any:
+    """`model` with its stacks as pipelines. Raises UserError: it has none."""
+    return dataclasses.replace(model, module=piped(model.module, self.microbatches, self.rounds))
+
+  def told(self, stages: int) -> str:
+    """What a run says of it."""
+    waiting = bubble(stages, self.microbatches, self.rounds)
+    return (
+      f"pipeline: {stages} stages, {self.microbatches} microbatches, {self.rounds} rounds:"
+      f" each stage waits {waiting:.1%} of its time (the bubble)"
+    )
+
+
+def bubble(stages: int, microbatches: int, rounds: int = 1) -> float:
+  """Which share of its time a stage waits: (S − 1) / (rounds · microbatches + S − 1)."""
+  return (stages - 1) / (rounds * microbatches + stages - 1)
 
 
 def piped(module: nn.Module, microbatches: int, rounds: int = 1) -> nn.Module:
