@@ -14,6 +14,8 @@ import optax
 from mtm import config, tasks
 from mtm.data.pipeline import Dataset
 from mtm.errors import UserError
+from mtm.parts.matmul import Matmul
+from mtm.parts.remat import Policy
 from mtm.parts.stages import Schedule
 from mtm.programs import ending, published, setup
 from mtm.programs.history import History, Report
@@ -28,6 +30,7 @@ from mtm.sharding.rules import Rule
 from mtm.training import checkpoint, flops, loop
 from mtm.training.actions import Evaluate, Log, Save
 from mtm.training.collapse import Collapse, Watch
+from mtm.training.memory import Memory
 from mtm.training.metrics import MetricsWriter
 from mtm.training.precision import LossScale, NoScale
 from mtm.training.state import TrainState
@@ -63,6 +66,9 @@ def train(
   collapse: Collapse = Collapse(),  # noqa: B008 (frozen)
   rules: Mapping[str, Rule] | None = None,
   pipeline: Schedule | None = None,
+  remat: Policy | None = None,
+  matmul: Matmul | None = None,
+  memory: Memory = Memory(),  # noqa: B008 (frozen)
 ) -> None:
   """Trains until `total_steps`, and goes on where an interrupted run of `model_dir` ended.
 
@@ -89,12 +95,15 @@ def train(
     rules: which mesh axes cut what, see `mtm.sharding.rules`; None: its table.
     pipeline: how layers run that the mesh cuts into stages, see `mtm.parts.stages`; None: each
       is brought to every device when its turn comes.
+    remat: what layers keep for their backward pass, see `mtm.parts.remat`; None: as the model says.
+    matmul: how dense layers multiply, see `mtm.parts.matmul`; None: as the model says.
+    memory: how the state is kept between steps.
 
   Raises:
     UserError: anything that the user can mend.
   """
   setup.start(hardware_rng)
-  plan, home = Plan.of(mesh, rules), Path(model_dir)
+  plan, home, model = Plan.of(mesh, rules), Path(model_dir), model.fitted(remat, matmul)
   plain, model = model, model if pipeline is None else pipeline.applied(model)
   first = jax.process_index() == 0
   with Status("Preparing the data"):
@@ -104,7 +113,7 @@ def train(
     shapes = {n: jax.ShapeDtypeStruct(*s) for n, s in train_data.shapes(objective).items()}
     batches = train_data.batches(objective, (jax.process_index(), jax.process_count()))
   trainer = Trainer(
-    model, objective, optimizer, plan, shapes, seed, microbatches, normalizer, loss_scale
+    model, objective, optimizer, plan, shapes, seed, microbatches, normalizer, loss_scale, memory
   )
   checkpoints = checkpoint.Checkpoints(home, keep_checkpoints)
   initial = (initial_checkpoint, fallback_to_scratch, upcycle, parameters_only)

@@ -102,6 +102,9 @@ class Model(Protocol):
   @property
   def max_length(self) -> int | None: ...
 
+  def fitted(self, remat: Any = None, matmul: Any = None) -> Model:
+    """The model, recomputing as a policy says and multiplying in another way; None: as it is."""
+
   def init(self, rng: Array, batch: Batch) -> Params:
     """Fresh parameters, float32; `batch` gives only shapes."""
 

@@ -7,11 +7,11 @@ wait for it in the host's memory. Parts mark the values that are dear to compute
 | policy | keeps | computes again |
 |---|---|---|
 | None | everything | nothing |
-| `Attention()` | every marked value | scores, probabilities, norms, activations (2205.05198 §5) |
-| `Dots()` | products with weights | the same, and whatever else is no product with a weight |
-| `Keep(names)` | the marked values of these names | all else |
-| `Offload(names)` | the same, in the host's memory | all else |
-| `Full()` | each layer's input | the layer (1604.06174) |
+| `attention()` | every marked value | scores, probabilities, norms, activations (2205.05198 §5) |
+| `dots()` | products with weights | the same, and whatever else is no product with a weight |
+| `keep(names)` | the marked values of these names | all else |
+| `offload(names)` | the same, in the host's memory | all else |
+| `full()` | each layer's input | the layer (1604.06174) |
 """
 
 from __future__ import annotations
@@ -45,81 +45,51 @@ def named(x: jax.Array, name: str) -> jax.Array:
   return checkpoint_name(x, name)
 
 
-@dataclasses.dataclass(frozen=True)
-class Full:
+def full() -> Policy:
   """Computes the whole layer again from its input."""
-
-  def __call__(self, *asked: Any, **params: Any) -> Any:
-    return jax.checkpoint_policies.nothing_saveable(*asked, **params)
+  return jax.checkpoint_policies.nothing_saveable
 
 
-@dataclasses.dataclass(frozen=True)
-class Dots:
+def dots() -> Policy:
   """Keeps products with weights; those of two activations, as attention's, are computed again."""
-
-  def __call__(self, *asked: Any, **params: Any) -> Any:
-    return jax.checkpoint_policies.dots_with_no_batch_dims_saveable(*asked, **params)
+  return jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
 
-@dataclasses.dataclass(frozen=True)
-class Keep:
+def keep(names: Sequence[str]) -> Policy:
   """Keeps the values of these names.
 
-  Attributes:
+  Args:
     names: of `NAMES`.
 
   Raises:
     UserError: a name that no part gives.
   """
-
-  names: Sequence[str]
-
-  def __post_init__(self) -> None:
-    object.__setattr__(self, "names", _known(self.names, "Keep"))
-
-  def __call__(self, *asked: Any, **params: Any) -> Any:
-    return jax.checkpoint_policies.save_only_these_names(*self.names)(*asked, **params)
+  return jax.checkpoint_policies.save_only_these_names(*_known(names))
 
 
-@dataclasses.dataclass(frozen=True)
-class Attention:
+def attention() -> Policy:
   """Computes the inside of attention again, and what is elementwise: Megatron's selective
   recomputation (2205.05198)."""
-
-  def __call__(self, *asked: Any, **params: Any) -> Any:
-    return jax.checkpoint_policies.save_only_these_names(*NAMES)(*asked, **params)
+  return keep(tuple(NAMES))
 
 
-@dataclasses.dataclass(frozen=True)
-class Offload:
+def offload(names: Sequence[str] = ("mixer", "channel"), kept: Sequence[str] = ()) -> Policy:
   """Keeps the values of these names in the host's memory, until the backward pass wants them.
 
-  Attributes:
+  Args:
     names: of `NAMES`, what goes to the host.
-    keep: of `NAMES`, what stays on the device.
+    kept: of `NAMES`, what stays on the device.
 
   Raises:
     UserError: a name that no part gives, or one that is to be in both places.
   """
-
-  names: Sequence[str] = ("mixer", "channel")
-  keep: Sequence[str] = ()
-
-  def __post_init__(self) -> None:
-    object.__setattr__(self, "names", _known(self.names, "Offload"))
-    object.__setattr__(self, "keep", _known(self.keep, "Offload"))
-    both = sorted(set(self.names) & set(self.keep))
-    if both:
-      raise UserError(
-        f"remat policy Offload: {', '.join(both)} cannot both stay and go; name it once"
-      )
-
-  def __call__(self, *asked: Any, **params: Any) -> Any:
-    policy = jax.checkpoint_policies.save_and_offload_only_these_names(
-      names_which_can_be_saved=self.keep, names_which_can_be_offloaded=self.names,
-      offload_src="device", offload_dst="pinned_host",
-    )  # fmt: skip
-    return policy(*asked, **params)
+  both = sorted(set(names) & set(kept))
+  if both:
+    raise UserError(f"remat: {', '.join(both)} cannot both stay and go; name it once")
+  return jax.checkpoint_policies.save_and_offload_only_these_names(
+    names_which_can_be_saved=_known(kept), names_which_can_be_offloaded=_known(names),
+    offload_src="device", offload_dst="pinned_host",
+  )  # fmt: skip
 
 
 def applied(module: nn.Module, policy: Policy) -> nn.Module:
@@ -129,29 +99,20 @@ def applied(module: nn.Module, policy: Policy) -> nn.Module:
     module: an unbound model, or a part of one.
     policy: one of this module's, or any of `jax.checkpoint_policies`.
   """
-  changes: dict[str, Any] = {}
+  changes: dict[str, Any] = {"remat": policy} if hasattr(module, "remat") else {}
   for field in dataclasses.fields(module):
     value = getattr(module, field.name, None)
-    if field.name == "remat":
-      changes["remat"] = policy
-    elif isinstance(value, nn.Module) and field.name not in ("parent", "name"):
+    if isinstance(value, nn.Module) and value is not module.parent:
       new = applied(value, policy)
       if new is not value:
         changes[field.name] = new
   return module.clone(**changes) if changes else module
 
 
-def _known(names: Sequence[str], policy: str) -> tuple[str, ...]:
+def _known(names: Sequence[str]) -> tuple[str, ...]:
   for name in names:
     if name not in NAMES:
       raise UserError(
-        f"remat policy {policy}: no part names a value {name!r}{nearest(name, NAMES)};"
-        f" there are {', '.join(NAMES)}"
+        f"remat: no part names a value {name!r}{nearest(name, NAMES)}; there are {', '.join(NAMES)}"
       )
   return tuple(names)
-
-
-EXAMPLES: list[Policy] = [
-  Full(), Dots(), Attention(), Keep(("attended", "channel")), Offload(),
-  Offload(("hidden",), ("mixer",)),
-]  # fmt: skip

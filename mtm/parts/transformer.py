@@ -22,7 +22,9 @@ from mtm.parts.bias import Bias, of_position
 from mtm.parts.context import Aux, Context, Slots, Source
 from mtm.parts.dropout import Dropout
 from mtm.parts.linear import Dense, Embed
+from mtm.parts.matmul import Matmul
 from mtm.parts.positions._base import Position
+from mtm.parts.remat import Policy, applied
 from mtm.parts.stack import Layers, NormFactory
 from mtm.types import Axes, Batch, Cache, Output, Params
 
@@ -233,12 +235,17 @@ class Model:
   max_length: int | None = None
   dtype: Any = "float32"
   decoder_max_length: int | None = None
-  matmul: matmul.Matmul | None = None
+  matmul: Matmul | None = None
 
   @property
   def architecture(self) -> str:
     """The class of its module."""
     return type(self.module).__name__
+
+  def fitted(self, remat: Policy | None = None, matmul: Matmul | None = None) -> Model:
+    """This model, recomputing and multiplying as said; None leaves either as it is."""
+    module = self.module if remat is None else applied(self.module, remat)
+    return dataclasses.replace(self, module=module, matmul=matmul or self.matmul)
 
   def init(self, rng: jax.Array, batch: Batch) -> Params:
     """Fresh float32 parameters; of `batch` only the shapes matter."""

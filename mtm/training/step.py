@@ -13,6 +13,7 @@ import optax
 
 from mtm.errors import UserError
 from mtm.training import precision
+from mtm.training.memory import Memory
 from mtm.training.state import TrainState, step_key
 from mtm.types import Apply, Array, Batch, Objective, Params, Sums
 
@@ -42,6 +43,7 @@ def train_step(
   microbatches: int = 1,
   normalizer: float | None = None,
   place: Place | None = None,
+  memory: Memory = Memory(),  # noqa: B008 (frozen)
 ) -> Step:
   """Builds `(state, batch) → (state, sums)`.
 
@@ -57,6 +59,7 @@ def train_step(
     normalizer: what the summed gradient is divided by; None: the batch's weight (T5X's
       `LOSS_NORMALIZING_FACTOR`).
     place: where gradients and updates lie; None: wherever XLA puts them.
+    memory: how the state is kept between steps.
 
   Returns:
     a pure function; its sums also carry `gradient_norm` (before clipping), `parameter_norm`,
@@ -72,30 +75,32 @@ def train_step(
       sums = objective.loss(apply, params, part, rng=key, train=True)
       return scale.scale(sums.loss / size), sums
 
+    def kept(grads: Params) -> Params:
+      return place.gradients(memory.wide(grads))
+
     gradients = functools.partial(jax.grad(loss, has_aux=True), state.params)
-    grads, sums = accumulate(gradients, batch, step_key(state), microbatches, place.gradients)
+    grads, sums = accumulate(gradients, batch, step_key(state), microbatches, kept)
     weight = jnp.where(sums.weight == 0, 1.0, sums.weight) if normalizer is None else normalizer
     grads = jax.tree.map(lambda g: g * (size / weight), scale.unscale(grads))
     finite = precision.all_finite(grads) if scale.dynamic else jnp.bool_(True)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, place.updates(updates))
+    old = memory.wide(state.params), memory.fetched(state.opt_state)
+    updates, opt_state = optimizer.update(grads, old[1], old[0])
+    new = optax.apply_updates(old[0], place.updates(updates)), opt_state
     if scale.dynamic:
-      params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
-        (params, opt_state), (state.params, state.opt_state),
-      )  # fmt: skip
+      new = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
     one = jnp.float32(1)
     metrics = {
       **sums.metrics,
       "gradient_norm": (optax.tree.norm(grads), one),
-      "parameter_norm": (optax.tree.norm(params), one),
+      "parameter_norm": (optax.tree.norm(new[0]), one),
       "skipped": (1.0 - finite.astype(jnp.float32), one),
     }
-    new = TrainState(
+    params, opt_state = memory.rounded(new, (state.params, state.opt_state), step_key(state))
+    after = TrainState(
       state.step + 1, params, opt_state, state.rng,
       {**state.extra, "loss_scale": scale.update(finite)},
     )  # fmt: skip
-    return new, dataclasses.replace(sums, metrics=metrics)
+    return after, dataclasses.replace(sums, metrics=metrics)
 
   return step
 

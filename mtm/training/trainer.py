@@ -16,6 +16,7 @@ from mtm.errors import UserError
 from mtm.sharding.plan import Plan
 from mtm.training import state as states
 from mtm.training import step as steps
+from mtm.training.memory import Memory
 from mtm.training.metrics import plain
 from mtm.training.precision import NoScale
 from mtm.training.state import TrainState
@@ -66,6 +67,7 @@ class Trainer:
     seed: decides initial parameters and dropout, the same on every mesh.
     microbatches, normalizer: see `steps.train_step`.
     loss_scale: `precision.NoScale()` or `precision.LossScale...` for fp16.
+    memory: how the state is kept between steps.
   """
 
   model: Model
@@ -77,6 +79,7 @@ class Trainer:
   microbatches: int = 1
   normalizer: float | None = None
   loss_scale: Any = NoScale()  # noqa: B008 (frozen)
+  memory: Memory = Memory()  # noqa: B008 (frozen)
 
   @functools.cached_property
   def shapes(self) -> TrainState:
@@ -93,11 +96,12 @@ class Trainer:
     """
     params = self.plan.of_params(self._names, self.shapes.params)
     slots = self.plan.of_params(self._names, self.shapes.params, self.plan.slots)
+    opt_state = self.plan.of_state(self.shapes.opt_state, self.shapes.params, slots)
     whole = self.plan.replicated
     return TrainState(
       whole,
       params,
-      self.plan.of_state(self.shapes.opt_state, self.shapes.params, slots),
+      self.memory.shardings(opt_state, self.shapes.opt_state),
       whole,
       jax.tree.map(lambda _: whole, self.shapes.extra),
     )
@@ -120,7 +124,7 @@ class Trainer:
     """The jitted `(state, batch) → (state, sums)`; the state given is donated."""
     step = steps.train_step(
       self.model.apply, self.objective, self.optimizer, self.microbatches, self.normalizer,
-      steps.Place(self._placed(self.plan.gradients), self._placed(self.plan.slots)),
+      steps.Place(self._placed(self.plan.gradients), self._placed(self.plan.slots)), self.memory,
     )  # fmt: skip
     return self.plan.jit(step, donate_argnums=0, out_shardings=(self.shardings, None))
 
@@ -147,4 +151,8 @@ class Trainer:
 
   def _create(self) -> TrainState:
     params = self.model.init(jax.random.key(self.seed), self._example())
-    return states.create(params, self.optimizer, self.seed, {"loss_scale": self.loss_scale})
+    extra = {"loss_scale": self.loss_scale}
+    state = states.create(params, self.optimizer, self.seed, extra)
+    return dataclasses.replace(
+      state, params=self.memory.kept(params), opt_state=self.memory.kept_slots(state.opt_state)
+    )

@@ -45,7 +45,14 @@ def compiled(policy: Any) -> tuple[Any, Any]:
   return done(params, x), done.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("policy", remat.EXAMPLES, ids=repr)
+POLICIES = {
+  "full": remat.full(), "dots": remat.dots(), "attention": remat.attention(),
+  "keep": remat.keep(("attended", "channel")), "offload": remat.offload(),
+  "some of each": remat.offload(("hidden",), ("mixer",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 def test_a_policy_changes_no_gradient(policy: Any) -> None:
   wanted, _ = compiled(None)
   got, _ = compiled(policy)  # the same operations, fused otherwise
@@ -53,7 +60,7 @@ def test_a_policy_changes_no_gradient(policy: Any) -> None:
 
 
 def test_what_recomputes_more_holds_less() -> None:
-  policies = (None, remat.Attention(), remat.Keep(("attended", "channel")), remat.Full())
+  policies = (None, *(POLICIES[name] for name in ("attention", "keep", "full")))
   held = [compiled(policy)[1] for policy in policies]
   assert held == sorted(held, reverse=True) and held[-1] < held[0] / 3
 
@@ -61,19 +68,19 @@ def test_what_recomputes_more_holds_less() -> None:
 def test_recomputing_attention_keeps_no_scores() -> None:
   """Of plain attention the scores, float32 [layers, batch, heads, length, length], are the most."""
   scores = 4 * LAYERS * 2 * 2 * LENGTH * LENGTH
-  assert compiled(None)[1] - compiled(remat.Attention())[1] >= scores
+  assert compiled(None)[1] - compiled(POLICIES["attention"])[1] >= scores
 
 
 def test_what_is_offloaded_leaves_the_device() -> None:
   """The program's own plan names the host; XLA for CPUs, whose memory is one, moves nothing."""
-  gradient, params, x = program(remat.Offload(("hidden",)))
+  gradient, params, x = program(remat.offload(("hidden",)))
   text = str(gradient.trace(params, x).jaxpr)
   assert "host" in text.lower()
-  gradient, params, x = program(remat.Keep(("hidden",)))
+  gradient, params, x = program(remat.keep(("hidden",)))
   assert "host" not in str(gradient.trace(params, x).jaxpr).lower()
 
 
-@pytest.mark.parametrize("policy", [remat.Keep, remat.Offload])
+@pytest.mark.parametrize("policy", [remat.keep, remat.offload])
 def test_a_name_that_no_part_gives_is_refused_with_the_nearest(policy: Any) -> None:
   with pytest.raises(UserError, match="'hiden'.*'hidden'"):
     policy(("hiden",))
@@ -81,11 +88,11 @@ def test_a_name_that_no_part_gives_is_refused_with_the_nearest(policy: Any) -> N
 
 def test_a_value_cannot_both_stay_and_go() -> None:
   with pytest.raises(UserError, match="mixer cannot both"):
-    remat.Offload(("mixer",), ("mixer",))
+    remat.offload(("mixer",), ("mixer",))
 
 
 def test_a_finished_model_takes_a_policy_in_all_its_towers() -> None:
   plain = t5(vocab=11, layers=2, embed=16, heads=2, head_dim=8, mlp=32)
-  given: Any = remat.applied(plain.module, remat.Full())
-  assert given.encoder.stack.remat == given.decoder.stack.remat == remat.Full()
+  given: Any = remat.applied(plain.module, remat.full())
+  assert given.encoder.stack.remat == given.decoder.stack.remat == remat.full()
   assert plain.module.encoder.stack.remat is None  # the given one stays as it was
