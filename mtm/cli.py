@@ -16,6 +16,10 @@ VERBS = {
   "serve": ("mtm.serve", "an OpenAI-compatible server, and a page to talk to it: serve MODEL_DIR"),
   "tasks": ("mtm.data.show", "list tasks, or look into one: tasks show NAME"),
   "convert": ("mtm.convert", "a checkpoint of HuggingFace or T5X, in or out: convert SRC DST"),
+  "compile": (
+    "mtm.compile",
+    "whether a run fits TPUs that are not here: --topology=v5e:16x16",
+  ),
   "inspect": ("mtm.inspect", "the parameters of a gin file or a checkpoint"),
 }
 

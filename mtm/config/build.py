@@ -8,7 +8,7 @@ comparing and hashing functions (as `jax.jit` does) means what it says.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mtm.config.names import Configurable
@@ -25,6 +25,11 @@ class Builder:
   def call(self, configurable: Configurable, scope: Scope) -> Any:
     """What the function returns when given all that is bound in this scope."""
     return configurable.target(**self._arguments(configurable, scope, ()))
+
+  def arguments(self, configurable: Configurable, names: Sequence[str]) -> dict[str, Any]:
+    """What is bound to these of its parameters."""
+    others = tuple(name for name in self._program.bound(configurable, ()) if name not in names)
+    return self._arguments(configurable, (), others)
 
   def macro(self, name: str) -> Any:
     """The value of a macro."""

@@ -14,7 +14,7 @@ from mtm.config import check, text
 from mtm.config.build import Builder
 from mtm.config.names import Configurable
 from mtm.config.program import Program, resolve
-from mtm.config.source import read
+from mtm.config.source import REQUIRED, read
 
 _RUNNING: list[Config] = []  # the configs being called, innermost last
 
@@ -41,6 +41,12 @@ class Config:
     finally:
       _RUNNING.remove(self)
 
+  def arguments(self, *names: str) -> dict[str, Any]:
+    """What is bound to these parameters of the root, made anew; what is not bound is left out."""
+    if self.root is None:
+      raise ValueError("a config that was loaded without a root has no arguments")
+    return Builder(self.program).arguments(self.root, names)
+
   def value(self, name: str) -> Any:
     """The object that a macro stands for, such as `MODEL`, made anew.
 
@@ -66,6 +72,11 @@ class Config:
   def defines(self, name: str) -> bool:
     """Whether there is a macro of this name."""
     return name in self.program.macros
+
+  def lacks(self, name: str) -> bool:
+    """Whether the macro is there and still to be given a value."""
+    found = self.program.macros.get(name)
+    return bool(found) and self.program.winner(found).value == REQUIRED
 
   def text_of(self, *names: str) -> str:
     """The gin text of these macros and all that they reach, such as a model's alone.

@@ -131,6 +131,14 @@ def ratios(
   return table
 
 
+def plain(*heads: str) -> Table:
+  """An empty table of a name and numbers: the first column stands left, the others right."""
+  table = _table(None, footer=False)
+  for number, head in enumerate(heads):
+    table.add_column(head, justify="right" if number else "left", overflow="fold")
+  return table
+
+
 def show(renderable: Any, console: Console | None = None) -> None:
   """Prints a table: folded to a terminal's width, at full width into a pipe."""
   console = console or Console()

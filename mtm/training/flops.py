@@ -20,6 +20,7 @@ from jax.extend import core
 from mtm import axes
 from mtm.types import Apply, Batch, Objective, Params
 
+_KERNEL = "pallas_call"
 _BACKWARD = 2  # the gradients of both operands of a product cost as much as the product, each
 
 
@@ -43,6 +44,16 @@ def count(fn: Callable[..., Any], *args: Any) -> int:
 def tally(fn: Callable[..., Any], *args: Any) -> Tally:
   """As `count`, and how many loops of unknown length there were."""
   return _walk(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def kernels(jaxpr: Any) -> int:
+  """FLOPs over all devices of the products within Pallas kernels, which a compiled program does not
+  show. Blocks that a kernel skips count.
+
+  Args:
+    jaxpr: of a traced function.
+  """
+  return _walk(getattr(jaxpr, "jaxpr", jaxpr), counted=False).flops
 
 
 def training_step(apply: Apply, objective: Objective, params: Params, batch: Batch) -> int:
@@ -124,14 +135,15 @@ def _measured(device: Any, side: int = 1024, seconds: float = 0.2) -> float:
   return 2 * side**3 / best
 
 
-def _walk(jaxpr: Any) -> Tally:
-  """Counts a jaxpr and, under each equation, those within it."""
+def _walk(jaxpr: Any, counted: bool = True) -> Tally:
+  """Counts a jaxpr and, under each equation, those within it; unless `counted`, kernels alone."""
   flops = loops = 0
   for equation in jaxpr.eqns:
     name, params = equation.primitive.name, equation.params
-    if name in _PRODUCTS:
+    if counted and name in _PRODUCTS:
       flops += _PRODUCTS[name](equation)
-    inner = [_walk(getattr(j, "jaxpr", j)) for j in core.jaxprs_in_params(params)]
+    within = counted or name == _KERNEL
+    inner = [_walk(getattr(j, "jaxpr", j), within) for j in core.jaxprs_in_params(params)]
     if inner:
       one = _JOIN.get(name, _all)(inner)
       flops += one.flops * _TIMES.get(name, _once)(params)
@@ -179,6 +191,6 @@ _PRODUCTS = {
 _TIMES: dict[str, Callable[[dict[str, Any]], int]] = {
   "scan": lambda p: p["length"],
   "shard_map": lambda p: math.prod(p["mesh"].shape[a] for a in p["newly_manual_axes"]),
-  "pallas_call": lambda p: math.prod(p["grid_mapping"].grid),
+  _KERNEL: lambda p: math.prod(p["grid_mapping"].grid),
 }
 _JOIN: dict[str, Callable[[list[Tally]], Tally]] = {"cond": max}

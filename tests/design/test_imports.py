@@ -40,6 +40,7 @@ MAY_IMPORT = {
   "config": {"errors"},
   "evaluation": BASE | {"decoding", "prompts"},
   "serving": BASE | {"decoding", "sharding"},
+  "scale": BASE | {"parts", "sharding", "training", "decoding"},
   "interop": BASE | {"families", "parts"},
 }
 
