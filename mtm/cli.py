@@ -20,6 +20,7 @@ VERBS = {
     "mtm.compile",
     "whether a run fits TPUs that are not here: --topology=v5e:16x16",
   ),
+  "plan": ("mtm.plan", "the quickest mesh for a run on a slice: --topology=... --target-batch=..."),
   "inspect": ("mtm.inspect", "the parameters of a gin file or a checkpoint"),
 }
 

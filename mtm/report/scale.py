@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -122,4 +122,25 @@ def _replicated(giants: list[Mapping[str, Any]]) -> Any:
   grid = tables.plain("whole on every chip", "GiB", "")
   for giant in giants:
     grid.add_row(giant["name"], f"{giant['gib']:.3f}", giant["why"])
+  return grid
+
+
+def pareto(rows: Sequence[tuple[str, Mapping[str, Any]]], best: Set[int], title: str) -> Any:
+  """What was tried, with those marked of which none other is both quicker and smaller.
+
+  Args:
+    rows: what was tried, and its report.
+    best: the numbers of those to mark.
+    title: what was planned.
+  """
+  grid = tables.plain(title, "predicted step", "MFU", "GiB a chip", "")
+  for number, (told, report) in enumerate(rows):
+    peak = report["hbm_gib_per_chip"].get("peak")
+    gib = f"{peak:.2f}" if peak is not None else ""
+    if report["predicted"]:
+      step, mfu = report["predicted"]["step_seconds"], report["predicted"]["mfu"]
+      mark = "best of its size" if number in best else ""
+      grid.add_row(told, f"{step:.3g} s", _words.share(mfu), gib, mark)
+    else:
+      grid.add_row(told, "does not fit", "", gib, "")
   return grid
