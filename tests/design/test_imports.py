@@ -12,6 +12,7 @@ BINARIES = {
   "eval",
   "infer",
   "compile",
+  "plan",
   "convert",
   "inspect",
   "cli",
