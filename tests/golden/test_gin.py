@@ -28,6 +28,10 @@ RUNS = {
   ),
   "quickstart": ("mtm.train:train", (), ()),
   "claims/switch_vs_dense": ("mtm.train:train", (), ()),
+  **{
+    f"claims/{name}": ("mtm.train:train", (), ())
+    for name in ("chain_of_thought", "fewshot_format", "prompt_variety", "task_clusters")
+  },
   "eval": (
     "mtm.eval:evaluate",
     T5,
@@ -40,6 +44,10 @@ RUNS = {
   ),
   "infer": ("mtm.infer:infer", T5, (*TASK, "CHECKPOINT_PATH='run'", "INFER_OUTPUT_DIR='out'")),
   "generate": ("mtm.infer:infer", T5, ("CHECKPOINT_PATH='run'",)),
+}
+RUNS |= {
+  f"scale/{path.stem}": ("mtm.train:train", (), ("MIXTURE_OR_TASK_NAME='mine'", "MODEL_DIR='run'"))
+  for path in sorted((ROOT / "runs" / "scale").glob("*.gin"))
 }
 
 
@@ -116,7 +124,7 @@ def test_a_t5_base_run_says_at_most_sixty_things():
 
 def test_every_shipped_run_has_a_golden_config():
   runs = ROOT / "runs"
-  every = [*runs.glob("*.gin"), *runs.glob("claims/*.gin")]
+  every = [*runs.glob("*.gin"), *runs.glob("claims/*.gin"), *runs.glob("scale/*.gin")]
   assert {str(path.relative_to(runs).with_suffix("")) for path in every} == RUNS.keys()
   golden = {str(path.relative_to(GOLDEN).with_suffix("")) for path in GOLDEN.rglob("*.gin")}
   assert golden == RUNS.keys()
