@@ -12,6 +12,7 @@ from typing import Any
 
 from mtm.config import check, hints
 from mtm.config.config import importable, load
+from mtm.config.processes import Processes, number
 from mtm.config.program import Program, resolve
 from mtm.config.source import SHIPPED, read, render
 from mtm.errors import UserError, nearest
@@ -21,6 +22,10 @@ _FLAGS = {
   "--gin.NAME": "the value of a macro, or of scope/function.parameter",
   "--gin_search_paths": "directories to look for gin files in, separated by commas",
   "--tfds_data_dir": "where TensorFlow Datasets keeps its data",
+  "--coordinator_address": "HOST:PORT of process 0, where a run is one of several processes",
+  "--process_count": "how many processes there are",
+  "--process_index": "which of them this is, from 0",
+  "--multiprocess": "there are several, and the cluster knows them (a TPU slice, Slurm, ...)",
   "--help": "shows this, and the macros of the gin files given",
 }
 
@@ -34,6 +39,7 @@ class Flags:
   search_paths: list[str] = dataclasses.field(default_factory=list)
   tfds_data_dir: str = ""
   help: bool = False
+  processes: Processes = dataclasses.field(default_factory=Processes)
 
 
 def main(root: Callable[..., Any], argv: Sequence[str] | None = None) -> int:
@@ -60,6 +66,7 @@ def main(root: Callable[..., Any], argv: Sequence[str] | None = None) -> int:
       return 0
     if not flags.files:
       raise UserError(f"no gin file: give --gin_file=FILE, such as {_shipped_runs()}")
+    flags.processes.start()
     load(root, flags.files, flags.bindings, flags.search_paths).call()
   except UserError as e:
     print("error: " + str(e).replace("\n", " "), file=sys.stderr)
@@ -81,6 +88,8 @@ def parse(argv: Sequence[str]) -> Flags:
     flag, equals, value = given.partition("=")
     if flag in ("--help", "-h"):
       flags.help = True
+    elif flag in ("--multiprocess", "--multiprocess_gpu"):  # the latter is T5X's
+      flags.processes.several = True
     elif flag.startswith("--gin."):
       flags.bindings.append(given.removeprefix("--gin."))
     elif flag not in _FLAGS:
@@ -107,7 +116,7 @@ def bindings_of(argv: Sequence[str]) -> list[str]:
 def usage(root: Callable[..., Any], flags: Flags) -> str:
   """The help text: flags, and each macro of the files with its value, type and place."""
   lines = [(inspect.getdoc(root) or "").split("\n")[0], "", "Flags:"]
-  lines += [f"  {flag:<20} {what}" for flag, what in _FLAGS.items()]
+  lines += [f"  {flag:<22} {what}" for flag, what in _FLAGS.items()]
   if flags.files:
     program = resolve(read(flags.files, flags.bindings, flags.search_paths))
     lines += ["", "Macros of these gin files:", *_macros(program, root)]
@@ -132,6 +141,12 @@ def _set(flags: Flags, flag: str, value: str) -> None:
     flags.files.append(value)
   elif flag == "--gin_search_paths":
     flags.search_paths += value.split(",")
+  elif flag == "--coordinator_address":
+    flags.processes.coordinator = value
+  elif flag == "--process_count":
+    flags.processes.count = number(flag, value)
+  elif flag == "--process_index":
+    flags.processes.index = number(flag, value)
   else:
     flags.tfds_data_dir = value
 
