@@ -114,6 +114,12 @@ class _Walk:
           channel, one = self._named(found, f"{instruction.name}/{number}", instruction)
           if one.span.size > 1:
             seen.setdefault((channel, one.kind, one.bytes), one)
+        kind = traffic.across_slices(instruction)
+        if kind:  # within a slice it is another collective's part
+          slices = len({place[0] for place in self.places})
+          size = instruction.shapes[0].bytes
+          one = Collective(kind, size, Span(slices, slices, ()), True, instruction.op_name)
+          seen[instruction.name, kind, size] = one
         flops = self._flops(instruction, computation)
         moved = traffic.moved(instruction, computation, self.program)
         if flops or moved:

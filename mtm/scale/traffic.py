@@ -6,6 +6,7 @@ turns arrays of all layers, of which a turn reads or writes one slice: only that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from mtm.scale.hlo import HBM, Computation, Instruction, Program
@@ -22,9 +23,18 @@ _SLICES = ("dynamic-slice", "gather", "slice")
 _NAMES = ("bitcast", "tuple", "get-tuple-element", "reshape")
 
 
+_ACROSS = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+
+
 def is_collective(instruction: Instruction) -> bool:
   """Whether it begins, or is, a communication between devices."""
   return instruction.opcode.removesuffix("-start") in COLLECTIVES
+
+
+def across_slices(instruction: Instruction) -> str:
+  """What kind of collective a `send` is part of, by which slices talk to each other; else empty."""
+  told = _ACROSS.search(instruction.rest) if instruction.opcode == "send" else None
+  return told[1].lower().replace("_", "-") if told else ""
 
 
 def moved(instruction: Instruction, computation: Computation, program: Program) -> int:

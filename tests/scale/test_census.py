@@ -77,6 +77,23 @@ def test_slices_are_read_and_written_in_place_and_the_chips_own_memory_is_free()
   assert moved == {"a": 0, "i": 0, "r": 804 - 0, "v": 400, "u": 804}
 
 
+ACROSS = """
+ENTRY %main (a: bf16[8,128]) -> bf16[8,128] {
+  %a = bf16[8,128]{1,0} parameter(0)
+  %t = token[] after-all()
+  %s = (bf16[8,128]{1,0}, u32[], token[]) send(%a, %t), channel_id=2, is_host_transfer=true,\
+ frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  ROOT %b = bf16[8,128]{1,0} copy(%a)
+}
+"""
+
+
+def test_slices_talk_by_sends() -> None:
+  places = [(0, 0), (0, 1), (1, 0), (1, 1)]
+  ((times, found),) = census.census(hlo.parse(ACROSS), places).communication()
+  assert times == 1 and found[:4] == ("all-reduce", 2048, Span(2, 2, ()), True)
+
+
 def test_only_large_whole_arrays_are_giants() -> None:
   plan = Plan(mesh(data=1, fsdp=8))
   cut = plan.parameters.sharding(("embed", "mlp"), (2**13, 2**12))
