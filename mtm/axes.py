@@ -6,6 +6,7 @@ The letters name axes in variable names: `q_BLHK` is `[batch, length, heads, hea
 |---|---|---|---|
 | B | batch | V | vocab |
 | L, S | length, source_length | E | expert |
+| L | residual_length (between layers) | | |
 | D | embed | C | capacity |
 | H, G | heads, kv_heads | N | tokens (batch × length) |
 | K | head_dim | F | mlp |
@@ -32,7 +33,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mtm.errors import UserError, nearest
 
 NAMES = frozenset({
-  "batch", "length", "source_length", "embed", "vocab", "mlp", "heads", "kv_heads", "head_dim",
+  "batch", "length", "residual_length", "source_length", "embed", "vocab", "mlp", "heads", "kv_heads", "head_dim",
   "joined_kv", "layers", "expert", "groups", "stage", "capacity", "tokens", "relpos_buckets",
   "abspos_buckets", "token_types", "classes",
 })  # fmt: skip

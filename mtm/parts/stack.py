@@ -91,6 +91,7 @@ class Block(nn.Module):
   def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Aux]:
     """`[batch, length, embed]` → the same shape; `context.cache` is this block's."""
     caches, losses, metrics = {}, {}, {}
+    length = "residual_length" if context.cache is None else "length"
     for name, part in self._sublayers():
       own = None if context.cache is None else context.cache[name]
       y_BLD = self.placement.enter(x_BLD, self.norm, name)
@@ -98,7 +99,7 @@ class Block(nn.Module):
       y_BLD = named(y_BLD, name)
       drop = Dropout(self.dropout, self.dropout_shared, name=f"{name}_dropout")
       x_BLD = self.placement.leave(x_BLD, drop(y_BLD, context.train), self.norm, name)
-      x_BLD = constrain(x_BLD, "batch", "length", "embed")
+      x_BLD = constrain(x_BLD, "batch", length, "embed")
       caches[name] = aux.cache
       losses.update({f"{name}/{key}": value for key, value in aux.losses.items()})
       metrics.update({f"{name}/{key}": value for key, value in aux.metrics.items()})

@@ -125,7 +125,7 @@ class Pipeline(Stack):
     return jax.checkpoint(stage, prevent_cse=False, policy=keep)
 
 
-_STREAM = ("length", "embed")
+_STREAM = ("residual_length", "embed")
 
 
 class Clock(NamedTuple):

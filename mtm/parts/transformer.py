@@ -88,8 +88,8 @@ class Tower(nn.Module):
     x_BLD = Dropout(self.dropout, self.dropout_shared)(x_BLD, context.train)
     if self.project is not None:
       x_BLD = self.project(x_BLD)
-    x_BLD = constrain(x_BLD, "batch", "length", "embed")
     cache = context.cache
+    x_BLD = constrain(x_BLD, "batch", "length" if cache is not None else "residual_length", "embed")
     context = dataclasses.replace(context, bias=self._bias(context), cache=None)
     x_BLD, aux = self.stack(x_BLD, context, cache)
     if self.final_norm is not None:

@@ -45,6 +45,9 @@ RULES: Mapping[str, Rule] = {
   "tokens": Rule((), ("data", "fsdp", "expert")),
   "groups": Rule((), ("data", "fsdp")),
   "length": Rule((), ("sequence",)),
+  # The same places between layers, where norms and residual sums are: with `tensor` too, those are
+  # shared out (2205.05198 §4.2.2).
+  "residual_length": Rule((), ("sequence",)),
   "source_length": WHOLE,
   "embed": Rule(("fsdp",), ()),
   "vocab": TENSOR,
