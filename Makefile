@@ -6,7 +6,7 @@ JOBS ?= auto
 PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev test test-all parity tpu lint format bench clean
+.PHONY: help run setup setup-dev test test-all parity tpu gpu-check lint format bench clean
 
 help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -30,6 +30,10 @@ parity: $(VENV)/.installed-parity ## Compares with transformers on torch, live
 
 tpu: $(VENV)/.installed-tpu ## Compiles sparse attention and experts for TPUs, none of which need be here
 	@TPU_SKIP_MDS_QUERY=1 $(PYTHON) -m pytest -n0 -m tpu tests/e2e $(ARGS)
+
+gpu-check: ## Tests and measures training on the GPU that is here; needs JAX for CUDA and pytest, no TensorFlow
+	@python=$(PYTHON); [ -x $$python ] || python=python3; \
+	  $$python -m benchmarks.gpu_check --output benchmarks/results/gpu_check.json $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Checks style and types
 	@$(PYTHON) -m ruff check .

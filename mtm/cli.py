@@ -50,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
   """The installed command `mtm`."""
-  from mtm.programs import allocator
+  from mtm.programs import allocator, xla_flags
 
   allocator.tune()
+  xla_flags.tune()
   sys.exit(main())
 
 
