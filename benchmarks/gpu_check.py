@@ -2,11 +2,11 @@
 
 `python -m benchmarks.gpu_check --output benchmarks/results/gpu_check.json`
 
-Runs the tests of kernels, attention, models and training steps on the GPU, float32 products in full
-precision; then trains a LLaMA in bfloat16 for some steps under each attention engine. Utilisation is
-model FLOPs (2204.02311, appendix B) over what the best of some large matrix products reaches here,
-and over the published peak. Needs no TensorFlow. `--platform cpu` with `--size tiny` tries the
-script itself where there is no GPU.
+Runs the tests of kernels, attention, models and training steps on the GPU, float32 products in
+full precision; then trains a LLaMA in bfloat16 for some steps under each attention engine.
+Utilisation is model FLOPs (2204.02311, appendix B) over what the best of some large matrix products
+reaches here, and over the published peak. Needs no TensorFlow. `--platform cpu` with `--size tiny`
+tries the script itself where there is no GPU.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def table(runs: list[dict[str, Any]], device: str, measured: float) -> str:
   ]  # fmt: skip
   for run in runs:
     if "failed" in run:
-      lines.append(f"{run['kernel']:<12}cannot run this: {run['failed']}")
+      lines.append(f"{run['kernel']:<12}{run['failed']}")
       continue
     of_peak = run["mfu_of_published"]
     lines.append(

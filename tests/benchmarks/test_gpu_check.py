@@ -1,8 +1,6 @@
-"""The GPU check: rates are shares of the peak, an engine that cannot run is told, and no GPU is 1."""
+"""The GPU check: rates are shares of the peak; engines that cannot run, and no GPU, are told."""
 
 import sys
-
-import pytest
 
 from benchmarks import gpu_check
 
