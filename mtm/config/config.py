@@ -76,7 +76,7 @@ class Config:
   def lacks(self, name: str) -> bool:
     """Whether the macro is there and still to be given a value."""
     found = self.program.macros.get(name)
-    return bool(found) and self.program.winner(found).value == REQUIRED
+    return found is not None and self.program.winner(found).value == REQUIRED
 
   def text_of(self, *names: str) -> str:
     """The gin text of these macros and all that they reach, such as a model's alone.
