@@ -1,0 +1,135 @@
+"""The sets of the claims on prompts: short, so that a small model learns them on two cores.
+
+Operations on a word of four letters, `first letter of bdac` → `b`; rules that are seen from
+exemplars alone; and the coin flips of the chain-of-thought paper (2201.11903, section 5), told in
+few bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+import string
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mtm.prompts.prompted import Prompted
+from mtm.prompts.template import Template
+from mtm.tasks import _generated, _templates
+
+SIZES = {"train": 4_000, "validation": 100, "test": 400}
+LETTERS = "abcdefgh"
+VOWELS, CONSONANTS = "aeiou", "bdfgk"
+MARKS = {"ask": "?", "at": "@", "bang": "!", "hash": "#", "plus": "+", "star": "*"}  # of the rules
+PLACES = 12  # for people who flip a coin
+PEOPLE = (2, 3, 5, 8, 9, 10, 12)
+FINAL = r"=\s*(\w+)\s*$"  # what a rationale ends with
+
+Operation = Callable[[str], str]
+
+# Cluster → what is asked for → how it is made.
+CLUSTERS: dict[str, dict[str, Operation]] = {
+  "letters": {
+    "first letter": lambda w: w[0],
+    "second letter": lambda w: w[1],
+    "third letter": lambda w: w[2],
+    "last letter": lambda w: w[3],
+  },
+  "capitals": {"capitals": str.upper, "title": str.capitalize},
+  "order": {"reverse": lambda w: w[::-1], "rotation": lambda w: w[1:] + w[0]},
+  "repeats": {"copy": lambda w: w, "double": lambda w: w + w},
+  "halves": {"first half": lambda w: w[:2], "last half": lambda w: w[2:]},
+  "marks": {"list": lambda w: "-".join(w), "quote": lambda w: f"'{w}'"},
+}
+OPERATIONS = {name: made for cluster in CLUSTERS.values() for name, made in cluster.items()}
+
+
+def word(rng: random.Random, letters: str = LETTERS) -> str:
+  """Four letters."""
+  return "".join(rng.choices(letters, k=4))
+
+
+def operated(name: str) -> Callable[[random.Random], dict[str, Any]]:
+  """Makes questions for an operation."""
+
+  def make(rng: random.Random) -> dict[str, Any]:
+    given = word(rng)
+    return {
+      "word": given, "question": f"{name} of {given}", "answer": OPERATIONS[name](given)
+    }  # fmt: skip
+
+  return make
+
+
+def marked(given: str, mark: str) -> str:
+  """`mark` after a word that begins with a vowel, a dash after any other."""
+  return mark if given[0] in VOWELS else "-"
+
+
+def ruled(mark: str) -> Callable[[random.Random], dict[str, Any]]:
+  """Makes questions that are answered by a mark which nobody tells: it is to be seen from those
+  exemplars that have it."""
+
+  def make(rng: random.Random) -> dict[str, Any]:
+    given = rng.choice(rng.choice((VOWELS, CONSONANTS))) + "".join(rng.choices(LETTERS, k=2))
+    return {"word": given, "answer": marked(given, mark)}
+
+  return make
+
+
+def coin_flip(people: int) -> Callable[[random.Random], dict[str, Any]]:
+  """Whether a coin is heads up after so many people of whom some, the capitals, flip it.
+
+  The rationale tells its side after each. Places without people keep each step of it as far from
+  the one whom it is about.
+  """
+
+  def make(rng: random.Random) -> dict[str, Any]:
+    names = [rng.choice(string.ascii_letters) for _ in range(people)]
+    flips = itertools.accumulate(name.isupper() for name in names)
+    sides = ["ht"[count % 2] for count in flips]
+    return {
+      "question": f"{' '.join([*names, *'.' * (PLACES - people)])}:",
+      "rationale": f"{' '.join(sides)} =",
+      "answer": {"h": "yes", "t": "no"}[sides[-1]],
+    }  # fmt: skip
+
+  return make
+
+
+def _named(name: str) -> str:
+  return name.replace(" ", "_")
+
+
+def _operations() -> Iterator[Prompted]:
+  """As sentences, as questions in ten wordings of which the last three are never trained on."""
+  templates = (Template("told", "The {question} is"), *_templates.open_questions())
+  for cluster, operations in CLUSTERS.items():
+    for name in operations:
+      splits = _generated.splits(_named(name), operated(name), "word", SIZES)
+      yield Prompted(f"word_{_named(name)}", f"word_{cluster}", splits, templates, ("accuracy",))
+
+
+def _rules() -> Iterator[Prompted]:
+  for name, mark in MARKS.items():
+    splits = _generated.splits(f"rule {name}", ruled(mark), "word", SIZES)
+    template = Template("plain", "{word}>", joiner="")
+    yield Prompted(f"rule_{name}", "rules", splits, (template,), ("accuracy",))
+
+
+def _symbolic() -> Iterator[Prompted]:
+  templates = (
+    Template("direct", "{question}"),
+    Template("reasoned", "{question}", "{rationale} {answer}"),
+  )
+  for people in PEOPLE:
+    name = f"coin_flip_of_{people}"
+    splits = _generated.splits(name, coin_flip(people), "question", SIZES)
+    yield Prompted(name, "coin_flips", splits, templates, ("accuracy",), FINAL)
+
+
+@functools.cache
+def SETS() -> tuple[Prompted, ...]:  # noqa: N802 (the name that a module of sets has)
+  """See `mtm.prompts.library`."""
+  return (*_operations(), *_rules(), *_symbolic())

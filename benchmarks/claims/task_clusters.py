@@ -1,0 +1,93 @@
+"""Does instruction tuning on more clusters of tasks help with a cluster that was held out?
+
+PAPER: Finetuned Language Models Are Zero-Shot Learners (FLAN), 2109.01652, section 4.1, figure 6.
+SENTENCE: tuning on instructions improves zero-shot answers to a cluster of tasks that was held out,
+  the more clusters the better.
+COMMAND: `python -m benchmarks.claims.task_clusters --output
+  benchmarks/results/claims_task_clusters.json`
+BUDGET: about 20 minutes of two cores; `--steps`, `--tuning` and `--seeds` make it more.
+
+FLAN's model knows much before it is tuned. Its stand-in is a small model that reads sentences, `The
+first half of dabf is da`, on fourteen operations in six clusters, with
+gin/runs/claims/task_clusters.gin. It is tuned with the same file on questions, `Q: first letter of
+dabf`, `A: d`, of the first n of five clusters, for the same number of steps. Then it is asked
+questions of the sixth, and so is the untuned model: only sentences of that cluster were read
+before, never a question.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from benchmarks.claims import _prompted
+
+RUN = "runs/claims/task_clusters.gin"
+CLUSTERS = ("word_letters", "word_capitals", "word_order", "word_repeats", "word_marks")
+HELD_OUT = "word_halves"
+TOLD, ASKED = "told", "p1"
+UNTUNED = "0"
+
+
+def base(seed: int, home: pathlib.Path, steps: int) -> _prompted.Row:
+  """The model that has read sentences."""
+  return _prompted.train(RUN, home, RANDOM_SEED=seed, TRAIN_STEPS=steps, EVAL_PERIOD=steps)
+
+
+def tuned(
+  number: int, seed: int, home: pathlib.Path, steps: int, before: pathlib.Path
+) -> _prompted.Row:
+  """The model tuned on questions of the first `number` clusters."""
+  return _prompted.train(
+    RUN, home, RANDOM_SEED=seed, TRAIN_STEPS=steps, EVAL_PERIOD=steps, SETS=CLUSTERS[:number],
+    NAMED=(ASKED,), INITIAL_CHECKPOINT_PATH=str(before),
+  )  # fmt: skip
+
+
+def accuracies(runs: Sequence[_prompted.Row]) -> dict[str, dict[str, list[float]]]:
+  """ "questions" and "sentences" of the held-out cluster → number of clusters → every seed."""
+  arms = list(dict.fromkeys(run["arm"] for run in runs))
+  wordings = {"questions": ASKED, "sentences": TOLD}
+  return {
+    name: {
+      arm: [_prompted.mean(run["cells"], template=t) for run in runs if run["arm"] == arm]
+      for arm in arms
+    }
+    for name, t in wordings.items()
+  }  # fmt: skip
+
+
+def main() -> None:
+  """The command line."""
+  parser = _prompted.parser(__doc__, steps=400, limit=100)
+  parser.add_argument("--tuning", type=int, default=100, help="steps of tuning")
+  parser.add_argument("--clusters", nargs="+", default=["1", "2", "3", "5"])
+  arguments = parser.parse_args()
+
+  def run(arm: str, seed: int, home: pathlib.Path) -> _prompted.Row:
+    before = home.with_name(f"{UNTUNED}_{seed}")
+    found = (
+      base(seed, home, arguments.steps) if arm == UNTUNED
+      else tuned(int(arm), seed, home, arguments.tuning, before)
+    )  # fmt: skip
+    found["cells"] = _prompted.ask(
+      home, home / "asked", SETS=[HELD_OUT], TEMPLATES=(ASKED, TOLD), LIMIT=arguments.limit,
+      MAX_DECODE_LENGTH=12,
+    )  # fmt: skip
+    return found
+
+  runs = _prompted.each(arguments, [UNTUNED, *arguments.clusters], run)
+  results = accuracies(runs)
+  for name, points in results.items():
+    print(name, {n: [round(value, 3) for value in values] for n, values in points.items()})
+  _prompted.write(arguments.output, results, runs)
+  if arguments.output:
+    panels = {"": [_prompted.Curve(name, points) for name, points in results.items()]}
+    _prompted.plot(
+      panels, arguments.output.with_suffix(".png"), "Two operations that were held out",
+      "clusters of tuning",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+  main()

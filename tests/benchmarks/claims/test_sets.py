@@ -1,0 +1,58 @@
+"""The sets of the claims on prompts: right answers, and no question in two splits."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from benchmarks.claims import _sets
+from mtm.prompts import library
+
+KNOWN = {data.name: data for data in library.listed(_sets)}
+
+
+def test_operations_do_what_they_are_called() -> None:
+  done = {name: operation("bdac") for name, operation in _sets.OPERATIONS.items()}
+  assert done["third letter"] == "a" and done["reverse"] == "cadb" and done["title"] == "Bdac"
+  assert done["rotation"] == "dacb" and done["last half"] == "ac" and done["list"] == "b-d-a-c"
+  assert len(set(done.values())) == len(done)  # one word tells them all apart
+
+
+def test_a_question_says_what_is_wanted_but_a_rule_does_not() -> None:
+  asked, rule = KNOWN["word_first_half"], KNOWN["rule_bang"]
+  example = next(asked.examples("test"))
+  assert asked.template("told").render(example).text == (
+    f"The first half of {example['word']} is {example['word'][:2]}"
+  )
+  example = next(rule.examples("test"))
+  assert (
+    rule.templates[0].render(example).text
+    == f"{example['word']}>{'!' if example['word'][0] in 'aeiou' else '-'}"
+  )
+
+
+def test_the_last_step_of_a_rationale_has_the_answer() -> None:
+  data = KNOWN["coin_flip_of_3"]
+  for example in data.held("validation", 20):
+    rendered = data.template("reasoned").render(example)
+    assert data.template("direct").render(example).targets == example["answer"]
+    assert data.extracted(rendered.targets) == example["answer"]
+    assert (rendered.targets.split()[2] == "h") == (example["answer"] == "yes")
+    assert len(rendered.targets.split()) == 3 + 2
+
+
+def test_a_coin_is_up_again_after_an_even_number_of_flips() -> None:
+  for seed in range(20):
+    made = _sets.coin_flip(5)(random.Random(seed))
+    flips = sum(map(str.isupper, made["question"]))
+    assert (made["answer"] == "yes") == (flips % 2 == 0)
+    assert len(made["question"]) == 2 * _sets.PLACES
+
+
+@pytest.mark.parametrize("name", ["word_copy", "rule_at", "coin_flip_of_3"])
+def test_no_question_is_in_two_splits(name: str) -> None:
+  data = KNOWN[name]
+  field = "question" if "_of_" in name else "word"
+  texts = {split: {e[field] for e in data.examples(split)} for split in ("train", "test")}
+  assert texts["test"] and not texts["train"] & texts["test"]
