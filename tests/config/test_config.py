@@ -35,6 +35,21 @@ def test_the_value_of_a_macro_is_checked():
     loaded.value("MODLE")
 
 
+def test_some_arguments_of_the_root_can_be_had_without_calling_it():
+  loaded = load("TRAIN_STEPS=7")
+  found = loaded.arguments("model", "nobody")
+  assert found.keys() == {"model"} and isinstance(found["model"], gin_roots.Decoder)
+  with pytest.raises(ValueError, match="without a root"):
+    config.load(None, ["model.gin"], (), [str(GIN)]).arguments("model")
+
+
+def test_a_macro_that_must_be_given_is_lacking_until_it_is():
+  files = ["model.gin", "run.gin"]
+  assert config.load(None, files, (), [str(GIN)]).lacks("TRAIN_STEPS")
+  told = config.load(None, files, ["TRAIN_STEPS=3"], [str(GIN)])
+  assert not told.lacks("TRAIN_STEPS") and not told.lacks("NOBODY")
+
+
 def test_without_a_root_there_is_nothing_to_call():
   with pytest.raises(ValueError, match="without a root"):
     config.load(None, ["model.gin"], (), [str(GIN)]).call()

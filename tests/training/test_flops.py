@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import pallas as pl
 from jax.sharding import Mesh, PartitionSpec
 
 from mtm.families.gpt2 import gpt2
@@ -68,6 +69,18 @@ PROGRAMS = {
 def test_every_way_to_multiply_is_counted(name):
   fn, times = PROGRAMS[name]
   assert flops.tally(fn, X, W) == (times * ONE, 0)
+
+
+def test_products_within_kernels_are_told_apart():
+  def kernel(x, w, out):
+    out[...] = jnp.dot(x[...], w[...])
+
+  def fn(x, w):
+    called = pl.pallas_call(kernel, jax.ShapeDtypeStruct((8, 16), jnp.float32), grid=(3,))
+    return called(x, w) @ w
+
+  assert flops.kernels(jax.make_jaxpr(fn)(X, W)) == 3 * ONE
+  assert flops.count(fn, X, W) == 4 * ONE
 
 
 def test_a_while_loop_counts_once_and_is_told():
