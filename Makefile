@@ -6,7 +6,7 @@ JOBS ?= auto
 PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev test test-all parity tpu gpu-check lint format bench clean
+.PHONY: help run setup setup-dev test test-all parity parity-all tpu tpu-all gpu-check lint format bench clean
 
 help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -25,11 +25,17 @@ test: $(VENV)/.installed-dev ## Runs the quick tests
 test-all: $(VENV)/.installed-dev ## Runs all tests
 	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not parity and not tpu" $(ARGS)
 
-parity: $(VENV)/.installed-parity ## Compares with transformers on torch, live
+parity: $(VENV)/.installed-parity ## Compares every family with transformers on torch, live
+	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "parity and not slow" tests/parity $(ARGS)
+
+parity-all: $(VENV)/.installed-parity ## The same on more sizes, drawn ones among them
 	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m parity tests/parity $(ARGS)
 
-tpu: $(VENV)/.installed-tpu ## Compiles sparse attention and experts for TPUs, none of which need be here
-	@TPU_SKIP_MDS_QUERY=1 $(PYTHON) -m pytest -n0 -m tpu tests/e2e $(ARGS)
+tpu: $(VENV)/.installed-tpu ## Compiles for TPUs, none of which need be here
+	@TPU_SKIP_MDS_QUERY=1 $(PYTHON) -m pytest -n0 -m "tpu and not slow" tests $(ARGS)
+
+tpu-all: $(VENV)/.installed-tpu ## The same of more programs
+	@TPU_SKIP_MDS_QUERY=1 $(PYTHON) -m pytest -n0 -m tpu tests $(ARGS)
 
 gpu-check: ## Tests and measures training on the GPU that is here; needs JAX for CUDA and pytest, no TensorFlow
 	@python=$(PYTHON); [ -x $$python ] || python=python3; \

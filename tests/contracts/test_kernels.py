@@ -120,7 +120,7 @@ def compare(kernel: Kernel, pattern: Pattern, x: dict[str, np.ndarray], **extra:
     np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("pattern", examples("mtm.parts.patterns"))
+@pytest.mark.parametrize("pattern", examples("mtm.parts.patterns", quick=1))
 @pytest.mark.parametrize("kernel", HARDEST, ids=lambda kernel: type(kernel).__name__)
 def test_kernel_is_plain_softmax_for_every_pattern(kernel: Kernel, pattern: Pattern) -> None:
   rng = np.random.default_rng(1)

@@ -29,7 +29,7 @@ MIXERS = [
   pytest.param(
     Attention(4, 4, 1, Causal() & Window(2, 0), T5Bias(4, False), scale=1.0), id="window-t5"
   ),
-  *(examples(mtm.parts.mixers.__name__) if list(pkgutil.iter_modules(mtm.parts.mixers.__path__))
+  *(examples(mtm.parts.mixers.__name__, 1) if list(pkgutil.iter_modules(mtm.parts.mixers.__path__))
     else []),
 ]  # fmt: skip
 # A mixer says by a field `causal` whether it looks ahead. One that has neither that nor a cache

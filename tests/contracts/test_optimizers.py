@@ -9,19 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from mtm import discovery
 from mtm.errors import UserError
 from mtm.sharding.mesh import mesh
 from mtm.sharding.plan import Plan
 from mtm.training.optimizers import Group
 from mtm.training.optimizers._base import NOT_DECAYED, path_of
+from tests.contracts.discovered import examples
 from tests.training.optimizers import trees
 
-CASES = [
-  pytest.param(example, id=f"{module.__name__.rsplit('.', 1)[1]}-{i}")
-  for module in discovery.modules("mtm.training.optimizers")
-  for i, example in enumerate(module.EXAMPLES)
-]
+CASES = examples("mtm.training.optimizers", quick=1)
 PLAIN = dict(weight_decay=0.0)
 every = pytest.mark.parametrize("example", CASES)
 

@@ -25,7 +25,7 @@ from mtm.parts.stack import Block, Stack
 from mtm.parts.transformer import Decoder, Model, Tower
 from tests.contracts.discovered import examples, parameters
 
-each = pytest.mark.parametrize("position", examples("mtm.parts.positions"))
+each = pytest.mark.parametrize("position", examples("mtm.parts.positions", quick=1))
 EMBED, VOCAB, LENGTH = 24, 19, 12
 
 # The same sums of float32 numbers in another order.

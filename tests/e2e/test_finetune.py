@@ -65,6 +65,7 @@ def texts(data: Path) -> tuple[list[list[int]], list[list[int]]]:
   return inputs, targets
 
 
+@pytest.mark.slow
 def test_the_begin_travels_from_the_checkpoint_into_all_that_follows(
   data: Path, environment: Any, tmp_path: Path
 ) -> None:

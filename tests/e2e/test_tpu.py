@@ -79,7 +79,12 @@ PATTERNS = {
 
 @pytest.mark.parametrize("kernel", [Splash(), Blocks(block=128, scores=2**22)], ids=repr)
 @pytest.mark.parametrize(
-  "name, length", [("banded", 8192), ("fixed", 8192), ("bigbird", 8192), ("banded", 32768)]
+  "name, length",
+  [
+    ("bigbird", 8192),
+    *(pytest.param(*each, marks=pytest.mark.slow) for each in (("banded", 8192), ("fixed", 8192))),
+    pytest.param("banded", 32768, marks=pytest.mark.slow),
+  ],
 )
 def test_nothing_of_size_length_squared(
   chips: Mesh, name: str, length: int, kernel: Kernel

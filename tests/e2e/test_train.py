@@ -62,7 +62,11 @@ def test_a_run_that_is_done_trains_no_more(trained, capsys):
   assert f"Trained {STEPS} steps" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+  "number",
+  [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
+  ids=lambda n: n.name,
+)
 def test_interrupted_and_started_again_the_losses_are_bit_identical(
   trained, environment, tmp_path, number
 ):

@@ -49,6 +49,7 @@ def test_logits_are_those_of_the_original(case: Case) -> None:
   np.testing.assert_allclose(logits[real], arrays["logits"][real], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow  # compiles every layer apart; the live comparison does the same
 def test_every_hidden_state_is_that_of_the_original(case: Case) -> None:
   batch, arrays = recorded.batch(case.name), recorded.arrays(case.name)
   theirs = recorded.states(case.name)

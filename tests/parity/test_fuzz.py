@@ -31,6 +31,7 @@ def told(name: str) -> dict[str, Any]:
 DRAWS = told("DRAWS")
 
 
+@pytest.mark.slow  # each family's fixed cases are quick
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("name", list(DRAWS))
 def test_drawn_configs(name: str, seed: int, tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_padded_ids_of_an_encoder(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(states, wanted.numpy()[real], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ENCODERS))
 def test_ids_of_an_encoder_with_padding_on_the_left(name: str, tmp_path: Path) -> None:
   theirs, handle = original(name, tmp_path / "hf")

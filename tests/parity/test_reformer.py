@@ -118,7 +118,9 @@ def opened(case: harness.Case, folder: Path) -> tuple[Any, Any, Any]:
   return type(theirs).eval(theirs), *harness.opened(folder)
 
 
-@pytest.mark.parametrize("length", [3, 5, 11, 13, 22])
+@pytest.mark.parametrize(
+  "length", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 11, 13, 22))]
+)
 @pytest.mark.parametrize("name", list(CASES))
 def test_rows_that_fill_no_chunks_are_padded_as_theirs(
   name: str, length: int, tmp_path: Path

@@ -48,7 +48,7 @@ def test_an_encoder_decoder_reads_its_inputs_in_the_encoder():
   np.testing.assert_allclose([row[0].score for row in got], np.asarray(out.scores)[:, 0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("batch_size", [1, 5, pytest.param(2, marks=pytest.mark.slow)])
 def test_samples_depend_on_the_number_of_the_example_and_not_on_its_batch(batch_size):
   model, params = decoder()
   make = functools.partial(Generator, model, PLAN, Sample(num_samples=2), 6, EOS)

@@ -78,6 +78,7 @@ def test_of_a_checkpoint_the_parameters_alone_can_be_taken(case: Any) -> None:
   jax.tree.map(np.testing.assert_array_equal, state.opt_state, run.create().opt_state)
 
 
+@pytest.mark.slow
 def test_a_converted_checkpoint_takes_the_next_step_too(case: Any, tmp_path: Path) -> None:
   name, arrays, batch = case
   run = trainer(batch, adafactor(1e-2), name == "t5_tied")
@@ -200,6 +201,7 @@ def test_nothing_begins_afresh_unasked(tmp_path: Path) -> None:
     initial.state(classifying(), path, "head/(")
 
 
+@pytest.mark.slow
 def test_what_is_of_the_same_model_goes_on_as_ever(case: Any) -> None:
   name, _, batch = case
   run = trainer(batch, adafactor(1e-2), name == "t5_tied")
