@@ -7,6 +7,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mtm.decoding._base import View
 
@@ -75,4 +76,34 @@ class Forced:
     return (asked | (view.step != self.step))[None, None]
 
 
-EXAMPLES = [MinLength(3), Forbid((1, 4)), NoRepeat(2), Forced(0, (3,))]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Until:
+  """Nothing but the end after a text that holds one of some stops; see `mtm.programs.stops`.
+
+  Attributes:
+    table: int32 `[states, vocab]`, the state after a token; from the last one nothing leads away.
+    longest: the most tokens that spell a stop.
+  """
+
+  table: np.ndarray
+  longest: int
+
+  def __call__(self, view: View) -> jax.Array:
+    table = jnp.asarray(self.table)
+    state = jnp.zeros(view.tokens.shape[:2], jnp.int32)
+    for back in range(self.longest, 0, -1):
+      place = view.step - back
+      token = jnp.take(view.tokens, jnp.maximum(place, 0), axis=2)
+      state = jnp.where(place < 0, state, table[state, token])
+    stopped = state == len(self.table) - 1
+    ids = jnp.arange(view.logits.shape[-1])
+    return ~stopped[..., None] | view.ends(ids)[None, None]
+
+
+EXAMPLES = [
+  MinLength(3),
+  Forbid((1, 4)),
+  NoRepeat(2),
+  Forced(0, (3,)),
+  Until(np.array([[0, 0, 1], [1, 1, 1]]), 1),
+]

@@ -164,7 +164,8 @@ class MTM(TemplateLM):
       policy, length, until = self._generation(asked)
       prompts = {n: self._prompt(requests[n].args[0], length) for n in numbers}
       order = sorted(numbers, key=lambda n: len(prompts[n]))
-      texts = self.handle.generate([prompts[n] for n in order], length, policy, self.seed, order)
+      asked_ids = [prompts[n] for n in order]
+      texts = self.handle.generate(asked_ids, length, policy, self.seed, order, until)
       for number, text in zip(order, texts, strict=True):
         for stop in filter(None, until):
           text = text.split(stop)[0]

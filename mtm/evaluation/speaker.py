@@ -53,6 +53,7 @@ class Handle(Protocol):
     policy: Policy,
     seed: int,
     numbers: Sequence[int] | None,
+    until: Sequence[str] = (),
   ) -> list[Any]:
     """Texts; lists of them where the policy keeps several."""
 
@@ -140,7 +141,7 @@ class Speaker:
       seed, numbers: decide samples, see `Handle.generate`.
       until: a text ends before the first of these.
     """
-    found = self.handle.generate(prompts, max_length, policy, seed, numbers)
+    found = self.handle.generate(prompts, max_length, policy, seed, numbers, until)
     listed = found if policy.width > 1 else [[text] for text in found]
     return [[cut(text, until) for text in texts] for texts in listed]
 

@@ -107,9 +107,10 @@ class Generator:
         return
       if self.begin_id is None and not all(len(prompt) for _, prompt in rows):
         raise UserError(NO_BEGIN)
-      padded = [list(prompt) for _, prompt in rows] + [[]] * (self.batch_size - len(rows))
-      batch = self._batch(padded, self._length(longest))
-      numbers = [number for number, _ in rows] + [0] * (self.batch_size - len(rows))
+      # What fills the batch up repeats a row, and so ends when that does.
+      whole = [*rows, *(rows[-1:] or [(0, ())]) * (self.batch_size - len(rows))]
+      batch = self._batch([list(prompt) for _, prompt in whole], self._length(longest))
+      numbers = [number for number, _ in whole]
       put = self.plan.put_batch({**batch, _NUMBERS: np.asarray(numbers).astype(np.int32)})
       ids = put.pop(_NUMBERS)
       out = self.plan.own(self._decode(params, put, ids), put)

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 from mtm.decoding import Policy
+from mtm.decoding._base import TokenByToken
 from mtm.decoding.greedy import Greedy
 from mtm.errors import UserError
-from mtm.programs import published, wishes
+from mtm.programs import published, stops, wishes
 from mtm.programs.examples import encoded
 from mtm.programs.generation import Generator, Hypothesis, padded
 from mtm.programs.modes import Score, Setting
@@ -146,6 +147,7 @@ class Handle:
     policy: Policy = Greedy(),  # noqa: B008 (frozen)
     seed: int = 0,
     numbers: Sequence[int] | None = None,
+    until: Sequence[str] = (),
   ) -> list[Any]:
     """Continues each prompt (a decoder) or answers each input (an encoder-decoder), as the
     checkpoint's `generation_config.json` asks: a first token, no end before some length, no phrase
@@ -157,6 +159,8 @@ class Handle:
       policy: greedy, sampling or beam search.
       seed: decides samples, together with an input's number.
       numbers: one for each input; None: 0, 1, 2, ...
+      until: a text that holds one of these goes no further; it is not cut. A beam search ignores
+        it.
 
     Returns:
       for each input a text, or token ids where the model has no vocabulary; a list of them where
@@ -166,7 +170,7 @@ class Handle:
       UserError: an input is text and there is no vocabulary, or it is too long; there is nothing
         that a decoder could begin with, or no decoder.
     """
-    key = (policy, max_length, seed)
+    key = (policy, max_length, seed, tuple(until))
     run = self._generators.get(key) or self._generators.setdefault(key, self._generator(*key))
     listed = self._listed(inputs)
     prompts = zip(
@@ -180,10 +184,17 @@ class Handle:
     """Those that were made, so that each compiles once."""
     return {}
 
-  def _generator(self, policy: Policy, max_length: int, seed: int) -> Generator:
+  def _generator(
+    self, policy: Policy, max_length: int, seed: int, until: Sequence[str]
+  ) -> Generator:
+    constraints = [*wishes.heed(self.generation, self.model, max_length)]
+    each = isinstance(policy, TokenByToken)  # in a search the end of one changes what others get
+    if each and self.vocabulary is not None and self.eos_id is not None:
+      stop = stops.until(self.vocabulary, self.model.vocab_size, until)
+      constraints += [stop] if stop else []
     return Generator(
       self.model, self.plan, policy, max_length, self.eos_id, self.batch_size,
-      constraints=wishes.heed(self.generation, self.model, max_length),
+      constraints=constraints,
       bidirectional_prefix=self.prefix, seed=seed, begin_id=self.begin_id,
     )  # fmt: skip
 

@@ -49,7 +49,9 @@ class Fake:
     end = [1] if self.framed and len(self.inputs) > 1 else []
     return [*self.vocabulary.encode(text), *end]
 
-  def generate(self, inputs: Sequence[Any], length: int, policy: Any, seed: int, numbers: Any):
+  def generate(
+    self, inputs: Sequence[Any], length: int, policy: Any, seed: int, numbers: Any, until: Any
+  ):
     texts = [f"{text} one\ntwo" for text in inputs]
     return [[text] * policy.width for text in texts] if policy.width > 1 else texts
 

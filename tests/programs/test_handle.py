@@ -22,7 +22,9 @@ from mtm.sharding.mesh import mesh
 from tests.families import recorded, t5x_names
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert", "t5_1_0"])
+@pytest.mark.parametrize(
+  "name", ["gpt2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("bert", "t5_1_0"))]
+)
 def test_logits_are_those_of_the_original(name: str, tmp_path: Path) -> None:
   handle = mtm.load(recorded.directory(name, tmp_path / "hf"), mesh(data=4, fsdp=2))
   batch = {k: np.repeat(x, 8, axis=0) for k, x in recorded.batch(name).items()}
@@ -111,7 +113,10 @@ def test_encode_gives_the_states_of_an_encoder_beside_a_decoder() -> None:
     np.testing.assert_allclose(states, wanted[:real], atol=1e-5)  # float32
 
 
-@pytest.mark.parametrize("name", ["roberta", "mpnet", "bart", "mbart"])
+@pytest.mark.parametrize(
+  "name",
+  ["roberta", "bart", *(pytest.param(n, marks=pytest.mark.slow) for n in ("mpnet", "mbart"))],
+)
 def test_padding_is_told_by_the_checkpoints_own_id(name: str, tmp_path: Path) -> None:
   """A batch of plain ids gives what the original gave with its attention mask."""
   arrays, batch = recorded.arrays(name), recorded.batch(name)
@@ -239,7 +244,11 @@ def test_texts_are_read_as_the_originals_tokenizer_frames_them(
   assert handle.score(["a b"], ["c d"]) == handle.score([framed], [target])
   plain = dataclasses.replace(handle, vocabulary=None)
   told = plain.generate([framed], 5)[0]
-  assert handle.generate(["a b"], 5) == [handle.vocabulary.decode(told)]
+  text = handle.vocabulary.decode(told)
+  assert handle.generate(["a b"], 5) == [text]
+  stop = text.strip()[:1]
+  (short,) = handle.generate(["a b"], 5, until=["", stop])
+  assert text.startswith(short) and stop in short
 
 
 def test_text_needs_a_vocabulary() -> None:
