@@ -23,7 +23,7 @@ LETTERS = "abcdefgh"
 VOWELS, CONSONANTS = "aeiou", "bdfgk"
 MARKS = {"ask": "?", "at": "@", "bang": "!", "hash": "#", "plus": "+", "star": "*"}  # of the rules
 PLACES = 12  # for people who flip a coin
-PEOPLE = (2, 3, 5, 8, 9, 10, 12)
+PEOPLE = (2, 3, 5, 8, 9, 10, 11, 12)
 FINAL = r"=\s*(\w+)\s*$"  # what a rationale ends with
 
 Operation = Callable[[str], str]

@@ -23,7 +23,7 @@ from benchmarks.claims import _prompted
 
 RUN = "runs/claims/chain_of_thought.gin"
 ARMS = {"rationale": "reasoned", "direct": "direct"}  # arm → its template
-TRAINED, ASKED = (2, 3, 5, 8), (2, 3, 5, 8, 9, 10, 12)
+TRAINED, ASKED = (2, 3, 5, 8), (2, 3, 5, 8, 9, 10, 11, 12)
 
 
 def one(arm: str, seed: int, home: pathlib.Path, steps: int, limit: int) -> _prompted.Row:
