@@ -9,13 +9,16 @@ from typing import Any
 import jax
 
 from mtm.scale.hlo import HBM, Instruction, Program
+from mtm.training.memory import HOST
 
 
 def shard_bytes(tree: Any) -> int:
-  """Bytes that one device holds of a tree of arrays or shapes with shardings."""
+  """Bytes that one device holds of a tree of arrays or shapes with shardings; what rests in the
+  host's memory is none of them."""
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(tree)
+    if leaf.sharding.memory_kind != HOST
   )
 
 
