@@ -25,7 +25,6 @@ import numpy as np
 
 from benchmarks import _paired
 from mtm import compile as verb
-from mtm import config
 from mtm.families.llama import llama
 from mtm.objectives.causal_lm import CausalLM
 from mtm.programs import planned
@@ -72,10 +71,8 @@ def compiled(files: list[str]) -> dict[str, Any]:
 
 def parts(files: list[str]) -> tuple[Any, Any, Memory]:
   """The policy, the matmul and the memory that a plan's files name."""
-  if not files:
-    return None, None, Memory()
-  loaded = config.load(None, ["runs/base/train.gin", *files], [], [])
-  return tuple(loaded.value(name) for name in ("REMAT", "MATMUL", "MEMORY"))  # type: ignore[return-value]
+  told = planned.of([*FILES, *files], FLAGS).parts
+  return told["remat"], told["matmul"], told["memory"]
 
 
 def stepper(files: list[str]) -> Any:
