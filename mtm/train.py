@@ -16,7 +16,7 @@ from mtm.data.pipeline import Dataset
 from mtm.errors import UserError
 from mtm.parts.matmul import Matmul
 from mtm.parts.remat import Policy
-from mtm.parts.stages import Schedule
+from mtm.parts.stages import Piping
 from mtm.programs import ending, published, setup
 from mtm.programs.history import History, Report
 from mtm.programs.initial import state as from_initial
@@ -65,7 +65,7 @@ def train(
   held_out_text: Callable[[], bytes] | None = None,
   collapse: Collapse = Collapse(),  # noqa: B008 (frozen)
   rules: Mapping[str, Rule] | None = None,
-  pipeline: Schedule | None = None,
+  pipeline: Piping | None = None,
   remat: Policy | None = None,
   matmul: Matmul | None = None,
   memory: Memory = Memory(),  # noqa: B008 (frozen)

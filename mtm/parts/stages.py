@@ -13,8 +13,9 @@ mesh, and on one device it is a loop over the same numbers.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -74,11 +75,17 @@ class Pipeline(Stack):
     key = None
     if context.train and self.has_rng("dropout"):
       key = self.make_rng("dropout")
-    x_MBLD = constrain(_cut(x_BLD, self.microbatches), None, "batch", *_STREAM)
+    x_MBLD = constrain(_cut(x_BLD, self.microbatches), None, "batch", *STREAM)
     weights_S = jax.tree.map(clock.by_stage, self.variables["params"])
-    parts = _Parts.of(context, self.microbatches)
-    x_MBLD, every = _run(clock, self._stage(clock, parts, key), weights_S, x_MBLD)
-    return constrain(_joined(x_MBLD), "batch", *_STREAM), every
+    x_MBLD, every = self._ran(clock, weights_S, x_MBLD, context, key)
+    return constrain(_joined(x_MBLD), "batch", *STREAM), every
+
+  @nn.nowrap
+  def _ran(
+    self, clock: Clock, weights_S: Any, x_MBLD: jax.Array, context: Context, key: jax.Array | None
+  ) -> tuple[jax.Array, tuple[Aux, ...]]:
+    parts = Parts.of(context, clock.microbatches)
+    return run_forward(clock, self._stage(clock, parts, key), weights_S, x_MBLD)
 
   @nn.nowrap
   def _clock(self, rows: int) -> Clock:
@@ -98,7 +105,7 @@ class Pipeline(Stack):
     return Clock(stages, self.microbatches, self.rounds, self.repeats)
 
   @nn.nowrap
-  def _stage(self, clock: Clock, parts: _Parts, key: jax.Array | None) -> Callable[..., Any]:
+  def _stage(self, clock: Clock, parts: Parts, key: jax.Array | None) -> Callable[..., Any]:
     """`(weights [rounds, layers, ...], x, item, stage) → (x, Aux of each block, [layers])`: what a
     stage does with one microbatch in one round."""
     period = Period(tuple(block.clone(parent=None) for block in self.period), parent=None)
@@ -125,7 +132,7 @@ class Pipeline(Stack):
     return jax.checkpoint(stage, prevent_cse=False, policy=keep)
 
 
-_STREAM = ("residual_length", "embed")
+STREAM = ("residual_length", "embed")
 
 
 class Clock(NamedTuple):
@@ -171,7 +178,7 @@ class Clock(NamedTuple):
     return mean.reshape(self.repeats, *x.shape[3:])
 
 
-def _run(
+def run_forward(
   clock: Clock, stage: Callable[..., Any], weights_S: Any, x_MBLD: jax.Array
 ) -> tuple[jax.Array, tuple[Aux, ...]]:
   """All ticks.
@@ -181,7 +188,7 @@ def _run(
   the first one is read.
   """
   stages, (count, *shape) = clock.stages, x_MBLD.shape
-  names = ("stage", None, "batch", *_STREAM)
+  names = ("stage", None, "batch", *STREAM)
   store = constrain(jnp.broadcast_to(x_MBLD[None], (stages, count, *shape)), *names)
   number_S = jnp.arange(stages, dtype=jnp.int32)
   first_S = (number_S == 0).reshape(stages, *[1] * len(shape))
@@ -192,8 +199,8 @@ def _run(
     entering = jax.lax.dynamic_index_in_dim(store, now % count, 1, keepdims=False)
     x_SBLD = jnp.where(first_S, entering, x_SBLD)
     y_SBLD, every = together(weights_S, x_SBLD, now - number_S, number_S)
-    y_SBLD = constrain(y_SBLD, "stage", "batch", *_STREAM)
-    x_SBLD = constrain(jnp.roll(y_SBLD, 1, axis=0), "stage", "batch", *_STREAM)
+    y_SBLD = constrain(y_SBLD, "stage", "batch", *STREAM)
+    x_SBLD = constrain(jnp.roll(y_SBLD, 1, axis=0), "stage", "batch", *STREAM)
     done = now - (stages - 1)
     before = jax.lax.dynamic_index_in_dim(store, done % count, 1, keepdims=False)
     leaving = jnp.where((done >= 0) & (done < clock.items), x_SBLD, before)
@@ -206,7 +213,7 @@ def _run(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Parts:
+class Parts:
   """A context, cut into microbatches.
 
   Attributes:
@@ -220,7 +227,7 @@ class _Parts:
   bias: Any
 
   @staticmethod
-  def of(context: Context, microbatches: int) -> _Parts:
+  def of(context: Context, microbatches: int) -> Parts:
     """The parts of a context outside decoding."""
 
     def cut(tree: Any) -> Any:
@@ -229,7 +236,7 @@ class _Parts:
     own = () if context.bias is None else ("array", "made")
     found = {name: getattr(context.bias, name) for name in own}
     bias = {n: cut(x) for n, x in found.items() if x is not None and x.shape[0] > 1}
-    return _Parts(context, {name: cut(getattr(context, name)) for name in _ROWS}, bias)
+    return Parts(context, {name: cut(getattr(context, name)) for name in _ROWS}, bias)
 
   def of_microbatch(self, number: jax.Array) -> Context:
     """The context of one."""
@@ -259,6 +266,16 @@ def _joined(x: jax.Array) -> jax.Array:
   return jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])
 
 
+class Piping(Protocol):
+  """How a model's layers run in stages: what `PIPELINE` is."""
+
+  def applied(self, model: Any) -> Any:
+    """`model` with its stacks as pipelines. Raises UserError: it has none."""
+
+  def told(self, stages: int) -> str:
+    """What a run says of it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Schedule:
   """How a model's layers run as a pipeline; for the fields see `Pipeline`."""
@@ -284,17 +301,21 @@ def bubble(stages: int, microbatches: int, rounds: int = 1) -> float:
   return (stages - 1) / (rounds * microbatches + stages - 1)
 
 
-def piped(module: nn.Module, microbatches: int, rounds: int = 1) -> nn.Module:
+def piped(
+  module: nn.Module, microbatches: int, rounds: int = 1, kind: type[Pipeline] = Pipeline
+) -> nn.Module:
   """`module`, whose stacks are pipelines.
 
   Args:
     module: an unbound model, or a part of one.
     microbatches, rounds: see `Pipeline`.
+    kind: what they become.
 
   Raises:
     UserError: there is no stack that can be one.
   """
-  changed = _replaced(module, microbatches, rounds)
+  made = functools.partial(kind, microbatches=microbatches, rounds=rounds)
+  changed = _replaced(module, made)
   if changed is module:
     raise UserError(
       f"a {type(module).__name__} has no Stack that could run as a pipeline: set PIPELINE = None"
@@ -302,17 +323,17 @@ def piped(module: nn.Module, microbatches: int, rounds: int = 1) -> nn.Module:
   return changed
 
 
-def _replaced(module: nn.Module, microbatches: int, rounds: int) -> nn.Module:
+def _replaced(module: nn.Module, made: Callable[..., Pipeline]) -> nn.Module:
   fields: dict[str, Any] = {
     f.name: getattr(module, f.name, None) for f in dataclasses.fields(module)
   }
   if type(module) is Stack:
     own = {n: v for n, v in fields.items() if n not in _LINEN}
-    return Pipeline(**own, microbatches=microbatches, rounds=rounds)
+    return made(**own)
   changes: dict[str, Any] = {}
   for name, value in fields.items():
     if isinstance(value, nn.Module) and name not in _LINEN:
-      new = _replaced(value, microbatches, rounds)
+      new = _replaced(value, made)
       if new is not value:
         changes[name] = new
   return module.clone(**changes) if changes else module

@@ -43,15 +43,19 @@ def stack(kind: Any = Stack, dropout: float = 0.0, **fields: Any) -> Stack:
   return kind(period, R, **fields)
 
 
-def inputs(train: bool = False) -> tuple[jax.Array, Context]:
+def inputs(train: bool = False, rows: int = B) -> tuple[jax.Array, Context]:
   """Everything that a context may hold outside decoding, different in each row."""
   draw = np.random.default_rng(0)
-  x, source = (jnp.asarray(draw.normal(size=(B, L, D)), jnp.float32) for _ in range(2))
-  segments = jnp.asarray(draw.integers(0, 3, (B, L)), jnp.int32)
-  bias = Bias(jnp.asarray(draw.normal(size=(B, 1, L, L)), jnp.float32))
-  positions = jnp.tile(jnp.arange(L, dtype=jnp.int32)[None], (B, 1))
+  x, source = (jnp.asarray(draw.normal(size=(rows, L, D)), jnp.float32) for _ in range(2))
+  segments = jnp.asarray(draw.integers(0, 3, (rows, L)), jnp.int32)
+  bias = Bias(jnp.asarray(draw.normal(size=(rows, 1, L, L)), jnp.float32))
+  positions = jnp.tile(jnp.arange(L, dtype=jnp.int32)[None], (rows, 1))
   return x, Context(
-    positions, segments, bias=bias, source=Source(source, jnp.ones((B, L), jnp.int32)), train=train
+    positions,
+    segments,
+    bias=bias,
+    source=Source(source, jnp.ones((rows, L), jnp.int32)),
+    train=train,
   )
 
 
