@@ -20,7 +20,8 @@ from mtm.scale.search import Candidate
 from mtm.scale.topology import Topology
 
 # Written by hand; those that fit the run and the slice are always tried.
-SHIPPED = ("mesh/data.gin", "mesh/fsdp.gin", "mesh/fsdp_tensor.gin", "mesh/fsdp_expert.gin")
+SHIPPED = ("mesh/data.gin", "mesh/fsdp.gin", "mesh/fsdp_tensor.gin")
+SHIPPED_EXPERTS = ("mesh/fsdp_expert.gin",)
 SHIPPED_SLICES = ("mesh/slices.gin",)
 
 
@@ -104,7 +105,8 @@ def _order(found: search.Facts, where: Topology, tries: int) -> Iterator[tuple[C
   """Candidates, the hand-written ones first, and whether each is of those."""
   best = search.best(found, where, 8 * tries)
   parts = best[0].microbatches if best else 1
-  for file in SHIPPED if where.slices == 1 else SHIPPED_SLICES:
+  files = SHIPPED + (SHIPPED_EXPERTS if found.expert_parameters else ())
+  for file in files if where.slices == 1 else SHIPPED_SLICES:
     yield Candidate({}, "full", parts, where.slices, file), True
   for candidate in best:
     yield candidate, False
