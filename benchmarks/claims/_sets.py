@@ -1,6 +1,6 @@
 """The sets of the claims on prompts: short, so that a small model learns them on two cores.
 
-Operations on a word of four letters, `first letter of bdac` → `b`; rules that are seen from
+Ways to write a word of four letters, `first half of bdac` → `BDac`; rules that are seen from
 exemplars alone; and the coin flips of the chain-of-thought paper (2201.11903, section 5), told in
 few bytes.
 """
@@ -19,35 +19,33 @@ from mtm.prompts.template import Template
 from mtm.tasks import _generated, _templates
 
 SIZES = {"train": 4_000, "validation": 100, "test": 400}
-LETTERS = "abcdefgh"
-VOWELS, CONSONANTS = "aeiou", "bdfgk"
+LETTERS = "abcdef"
+VOWELS, CONSONANTS, AFTER = "aeiou", "bdfgk", "abcdefgh"  # of a word that gets a mark
 MARKS = {"ask": "?", "at": "@", "bang": "!", "hash": "#", "plus": "+", "star": "*"}  # of the rules
 PLACES = 12  # for people who flip a coin
 PEOPLE = (2, 3, 5, 8, 9, 10, 11, 12)
 FINAL = r"=\s*(\w+)\s*$"  # what a rationale ends with
 
-Operation = Callable[[str], str]
-
-# Cluster → what is asked for → how it is made.
-CLUSTERS: dict[str, dict[str, Operation]] = {
-  "letters": {
-    "first letter": lambda w: w[0],
-    "second letter": lambda w: w[1],
-    "third letter": lambda w: w[2],
-    "last letter": lambda w: w[3],
-  },
-  "capitals": {"capitals": str.upper, "title": str.capitalize},
-  "order": {"reverse": lambda w: w[::-1], "rotation": lambda w: w[1:] + w[0]},
-  "repeats": {"copy": lambda w: w, "double": lambda w: w + w},
-  "halves": {"first half": lambda w: w[:2], "last half": lambda w: w[2:]},
-  "marks": {"list": lambda w: "-".join(w), "quote": lambda w: f"'{w}'"},
+# Cluster → what is asked for → which letters become capitals.
+CLUSTERS: dict[str, dict[str, str]] = {
+  "plain": {"copy": "....", "capitals": "XXXX"},
+  "ends": {"title": "X...", "tail": "...X"},
+  "halves": {"first half": "XX..", "last half": "..XX"},
+  "turns": {"odd letters": "X.X.", "even letters": ".X.X"},
+  "sides": {"middle": ".XX.", "edges": "X..X"},
+  "gaps": {"first gap": ".XXX", "last gap": "XXX."},
 }
-OPERATIONS = {name: made for cluster in CLUSTERS.values() for name, made in cluster.items()}
+OPERATIONS = {name: pattern for cluster in CLUSTERS.values() for name, pattern in cluster.items()}
 
 
 def word(rng: random.Random, letters: str = LETTERS) -> str:
   """Four letters."""
   return "".join(rng.choices(letters, k=4))
+
+
+def written(given: str, pattern: str) -> str:
+  """The word with capitals where the pattern has an X."""
+  return "".join(c.upper() if x == "X" else c for c, x in zip(given, pattern, strict=True))
 
 
 def operated(name: str) -> Callable[[random.Random], dict[str, Any]]:
@@ -56,7 +54,7 @@ def operated(name: str) -> Callable[[random.Random], dict[str, Any]]:
   def make(rng: random.Random) -> dict[str, Any]:
     given = word(rng)
     return {
-      "word": given, "question": f"{name} of {given}", "answer": OPERATIONS[name](given)
+      "word": given, "question": f"{name} of {given}", "answer": written(given, OPERATIONS[name])
     }  # fmt: skip
 
   return make
@@ -72,7 +70,7 @@ def ruled(mark: str) -> Callable[[random.Random], dict[str, Any]]:
   exemplars that have it."""
 
   def make(rng: random.Random) -> dict[str, Any]:
-    given = rng.choice(rng.choice((VOWELS, CONSONANTS))) + "".join(rng.choices(LETTERS, k=2))
+    given = rng.choice(rng.choice((VOWELS, CONSONANTS))) + "".join(rng.choices(AFTER, k=2))
     return {"word": given, "answer": marked(given, mark)}
 
   return make
@@ -103,8 +101,10 @@ def _named(name: str) -> str:
 
 
 def _operations() -> Iterator[Prompted]:
-  """As sentences, as questions in ten wordings of which the last three are never trained on."""
-  templates = (Template("told", "The {question} is"), *_templates.open_questions())
+  """As questions in ten wordings, of which the last three are never trained on, and as notes."""
+  templates = (
+    *_templates.open_questions(), Template("note", "{question}>", joiner="")
+  )  # fmt: skip
   for cluster, operations in CLUSTERS.items():
     for name in operations:
       splits = _generated.splits(_named(name), operated(name), "word", SIZES)

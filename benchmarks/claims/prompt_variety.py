@@ -5,12 +5,13 @@ PAPER: Multitask Prompted Training Enables Zero-Shot Task Generalization, 2110.0
 SENTENCE: training on more prompts for each data set makes answers to new prompts better.
 COMMAND: `python -m benchmarks.claims.prompt_variety --output
   benchmarks/results/claims_prompt_variety.json`
-BUDGET: about 20 minutes of two cores; `--steps`, `--wordings` and `--seeds` make it more.
+BUDGET: about 20 minutes of two cores; `--steps`, `--tuning` and `--seeds` make it more.
 
-Ten operations on a word of four letters. Each run is `mtm train` with
-gin/runs/claims/prompt_variety.gin: as many steps of as many tokens, on the first 1, 2, 5 or 8 of
-eleven wordings. `mtm eval` asks words that were not trained on, in the last three wordings, which
-no run has seen, and in the first, which all have.
+A small model reads notes, `first half of dabf>DAbf`, on twelve ways to write a word, with
+gin/runs/claims/prompt_variety.gin. It is tuned with the same file on questions about all of them in
+the first 1, 2, 5 or 7 of ten wordings, for the same number of steps. Then it is asked about words
+that were not trained on in the last three wordings, which no run has seen, and in the first, which
+all have. The paper's model is asked other tasks in many wordings; this one the same tasks.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from benchmarks.claims import _prompted
+from benchmarks.claims import _prompted, _sets
 
 RUN = "runs/claims/prompt_variety.gin"
-SETS = ["word_letters", "word_capitals", "word_order", "word_halves"]
-SEEN, HELD_OUT = ("told",), ("p8", "p9", "p10")
+SETS = [f"word_{name}" for name in _sets.CLUSTERS]
+SEEN, HELD_OUT = ("p1",), ("p8", "p9", "p10")
+NOTES, BASE = "note", "0"
 
 
-def one(arm: str, seed: int, home: pathlib.Path, steps: int, limit: int) -> _prompted.Row:
-  """A model that has read so many wordings, and its answers: `{"cells": [...], ...}`."""
-  found = _prompted.train(
-    RUN, home, TEMPLATES=int(arm), RANDOM_SEED=seed, TRAIN_STEPS=steps, EVAL_PERIOD=steps
-  )
-  found["cells"] = _prompted.ask(
-    home, home / "asked", SETS=SETS, TEMPLATES=SEEN + HELD_OUT, LIMIT=limit, MAX_DECODE_LENGTH=8
-  )
-  return found
+def one(arm: str, seed: int, home: pathlib.Path, steps: int, tuning: int) -> _prompted.Row:
+  """The model that reads notes, or one tuned on so many wordings."""
+  if arm == BASE:
+    return _prompted.train(
+      RUN, home, RANDOM_SEED=seed, TRAIN_STEPS=steps, EVAL_PERIOD=steps, NAMED=(NOTES,)
+    )
+  return _prompted.train(
+    RUN, home, RANDOM_SEED=seed, TRAIN_STEPS=tuning, EVAL_PERIOD=tuning, NAMED=(),
+    TEMPLATES=int(arm), INITIAL_CHECKPOINT_PATH=str(home.with_name(f"{BASE}_{seed}")),
+  )  # fmt: skip
 
 
 def accuracies(runs: Sequence[_prompted.Row]) -> dict[str, dict[str, list[float]]]:
@@ -51,14 +54,20 @@ def accuracies(runs: Sequence[_prompted.Row]) -> dict[str, dict[str, list[float]
 
 def main() -> None:
   """The command line."""
-  parser = _prompted.parser(__doc__, steps=300, limit=20)
-  parser.add_argument("--wordings", nargs="+", default=["1", "2", "5", "8"])
+  parser = _prompted.parser(__doc__, steps=400, limit=20)
+  parser.add_argument("--tuning", type=int, default=100, help="steps of tuning")
+  parser.add_argument("--wordings", nargs="+", default=["1", "2", "5", "7"])
   arguments = parser.parse_args()
 
   def run(arm: str, seed: int, home: pathlib.Path) -> _prompted.Row:
-    return one(arm, seed, home, arguments.steps, arguments.limit)
+    found = one(arm, seed, home, arguments.steps, arguments.tuning)
+    found["cells"] = _prompted.ask(
+      home, home / "asked", SETS=SETS, TEMPLATES=SEEN + HELD_OUT, LIMIT=arguments.limit,
+      MAX_DECODE_LENGTH=8,
+    )  # fmt: skip
+    return found
 
-  runs = _prompted.each(arguments, arguments.wordings, run)
+  runs = _prompted.each(arguments, [BASE, *arguments.wordings], run)
   results = accuracies(runs)
   for name, points in results.items():
     print(name, {n: [round(value, 3) for value in values] for n, values in points.items()})
@@ -68,7 +77,7 @@ def main() -> None:
     _prompted.plot(
       panels,
       arguments.output.with_suffix(".png"),
-      "Ten operations on words",
+      "Twelve ways to write a word",
       "wordings of training",
     )
 

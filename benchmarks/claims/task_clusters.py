@@ -7,11 +7,11 @@ COMMAND: `python -m benchmarks.claims.task_clusters --output
   benchmarks/results/claims_task_clusters.json`
 BUDGET: about 20 minutes of two cores; `--steps`, `--tuning` and `--seeds` make it more.
 
-FLAN's model knows much before it is tuned. Its stand-in is a small model that reads sentences, `The
-first half of dabf is da`, on fourteen operations in six clusters, with
-gin/runs/claims/task_clusters.gin. It is tuned with the same file on questions, `Q: first letter of
-dabf`, `A: d`, of the first n of five clusters, for the same number of steps. Then it is asked
-questions of the sixth, and so is the untuned model: only sentences of that cluster were read
+FLAN's model knows much before it is tuned. Its stand-in is a small model that reads notes, `first
+half of dabf>DAbf`, on twelve ways to write a word in six clusters, with
+gin/runs/claims/task_clusters.gin. It is tuned with the same file on questions, `Q: first half of
+dabf`, `A: DAbf`, of the first n of five clusters, for the same number of steps. Then it is asked
+questions of the sixth, and so is the untuned model: only notes of that cluster were read
 before, never a question.
 """
 
@@ -23,14 +23,14 @@ from collections.abc import Sequence
 from benchmarks.claims import _prompted
 
 RUN = "runs/claims/task_clusters.gin"
-CLUSTERS = ("word_letters", "word_capitals", "word_order", "word_repeats", "word_marks")
-HELD_OUT = "word_halves"
-TOLD, ASKED = "told", "p1"
+CLUSTERS = ("word_plain", "word_ends", "word_halves", "word_sides", "word_gaps")
+HELD_OUT = "word_turns"
+TOLD, ASKED = "note", "p1"
 UNTUNED = "0"
 
 
 def base(seed: int, home: pathlib.Path, steps: int) -> _prompted.Row:
-  """The model that has read sentences."""
+  """The model that has read notes."""
   return _prompted.train(RUN, home, RANDOM_SEED=seed, TRAIN_STEPS=steps, EVAL_PERIOD=steps)
 
 
@@ -45,9 +45,9 @@ def tuned(
 
 
 def accuracies(runs: Sequence[_prompted.Row]) -> dict[str, dict[str, list[float]]]:
-  """ "questions" and "sentences" of the held-out cluster → number of clusters → every seed."""
+  """ "questions" and "notes" of the held-out cluster → number of clusters → every seed."""
   arms = list(dict.fromkeys(run["arm"] for run in runs))
-  wordings = {"questions": ASKED, "sentences": TOLD}
+  wordings = {"questions": ASKED, "notes": TOLD}
   return {
     name: {
       arm: [_prompted.mean(run["cells"], template=t) for run in runs if run["arm"] == arm]
@@ -72,7 +72,7 @@ def main() -> None:
     )  # fmt: skip
     found["cells"] = _prompted.ask(
       home, home / "asked", SETS=[HELD_OUT], TEMPLATES=(ASKED, TOLD), LIMIT=arguments.limit,
-      MAX_DECODE_LENGTH=12,
+      MAX_DECODE_LENGTH=8,
     )  # fmt: skip
     return found
 
@@ -84,7 +84,7 @@ def main() -> None:
   if arguments.output:
     panels = {"": [_prompted.Curve(name, points) for name, points in results.items()]}
     _prompted.plot(
-      panels, arguments.output.with_suffix(".png"), "Two operations that were held out",
+      panels, arguments.output.with_suffix(".png"), "A cluster that was held out",
       "clusters of tuning",
     )  # fmt: skip
 

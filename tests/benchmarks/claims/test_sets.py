@@ -13,17 +13,17 @@ KNOWN = {data.name: data for data in library.listed(_sets)}
 
 
 def test_operations_do_what_they_are_called() -> None:
-  done = {name: operation("bdac") for name, operation in _sets.OPERATIONS.items()}
-  assert done["third letter"] == "a" and done["reverse"] == "cadb" and done["title"] == "Bdac"
-  assert done["rotation"] == "dacb" and done["last half"] == "ac" and done["list"] == "b-d-a-c"
+  done = {name: _sets.written("bdac", how) for name, how in _sets.OPERATIONS.items()}
+  assert done["copy"] == "bdac" and done["title"] == "Bdac" and done["last half"] == "bdAC"
+  assert done["odd letters"] == "BdAc" and done["edges"] == "BdaC" and done["last gap"] == "BDAc"
   assert len(set(done.values())) == len(done)  # one word tells them all apart
 
 
 def test_a_question_says_what_is_wanted_but_a_rule_does_not() -> None:
   asked, rule = KNOWN["word_first_half"], KNOWN["rule_bang"]
   example = next(asked.examples("test"))
-  assert asked.template("told").render(example).text == (
-    f"The first half of {example['word']} is {example['word'][:2]}"
+  assert asked.template("note").render(example).text == (
+    f"first half of {example['word']}>{example['word'][:2].upper()}{example['word'][2:]}"
   )
   example = next(rule.examples("test"))
   assert (
