@@ -14,11 +14,15 @@ from mtm.sharding.plan import Plan
 from tests.parts import test_stages as stages
 
 
-def test_value_losses_metrics_and_every_gradient_are_those_of_a_pipeline_with_dropout() -> None:
-  """Of parameters, input, bias and encoder states, beside another cut."""
-  one = stages.run(stages.stack(Pipeline, dropout=0.3, microbatches=4), None, train=True)
-  cut = stages.stack(Alternating, dropout=0.3, microbatches=4)
-  stages.same(stages.run(cut, {"stage": 2, "data": 2, "tensor": 2}, train=True), one)
+@pytest.mark.parametrize("cross", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_value_losses_metrics_and_every_gradient_are_those_of_a_pipeline(cross: bool) -> None:
+  """Of parameters, input, bias and encoder states, beside another cut, with dropout."""
+  fields = {"dropout": 0.3, "cross": cross, "microbatches": 4}
+  one = stages.run(stages.stack(Pipeline, **fields), None, train=True)
+  cut = stages.run(
+    stages.stack(Alternating, **fields), {"stage": 2, "data": 2, "tensor": 2}, train=True
+  )
+  stages.same(cut, one)
 
 
 def temporary(kind: type[Pipeline], microbatches: int) -> int:

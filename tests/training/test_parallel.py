@@ -39,7 +39,7 @@ FAMILIES = {
   # Within an expert a seat is dropped, and "auto" may take another engine, with other seats, where
   # the mesh cuts the experts.
   "experts": lambda: switch_decoder(
-    4, EMBED, HEADS, 32, VOCAB, 4, capacity=2.0, engine="einsum", **SHARED
+    2, EMBED, HEADS, 32, VOCAB, 4, step=1, capacity=2.0, engine="einsum", **SHARED
   ),
 }
 # Norms between layers are shared out among `tensor` neighbours.
