@@ -84,6 +84,13 @@ class TestGinFiles:
     cells = rows["tokens/embedding"]
     assert cells == ["40 × 16", "vocab, embed", "tensor, fsdp", "640", "320 B"]
 
+  def test_the_rules_of_the_gin_files_say_what_is_cut(self, capsys):
+    rows = table(shown(capsys, TINY, *SMALL, "--gin_file=mesh/zero1.gin"))
+    # The first stage of ZeRO keeps parameters whole.
+    assert rows["tokens/embedding"] == ["40 × 16", "vocab, embed", "-, -", "640", "2.5 KiB"]
+    rows = table(shown(capsys, TINY, *SMALL, "--gin_file=mesh/zero1.gin", "--gin.RULES=None"))
+    assert rows["tokens/embedding"][2] == "-, fsdp"
+
   @pytest.mark.parametrize("family", tiny.FAMILIES)
   def test_a_device_holds_its_shards_and_nothing_is_allocated(self, family):
     trainer = tiny.trainer(family, tiny.on({"data": 2, "fsdp": 2, "tensor": 2}))
