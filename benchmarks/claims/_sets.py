@@ -16,7 +16,7 @@ from typing import Any
 
 from mtm.prompts.prompted import Prompted
 from mtm.prompts.template import Template
-from mtm.tasks import _generated, _templates
+from mtm.tasks import _generated
 
 SIZES = {"train": 4_000, "validation": 100, "test": 400}
 LETTERS = "abcdef"
@@ -100,10 +100,22 @@ def _named(name: str) -> str:
   return name.replace(" ", "_")
 
 
+# How a word is asked about. What stands after it is one letter, for a small model finds it by its
+# distance; the last three are never trained on.
+WORDINGS = (
+  "Q: {question}?", "{question}=", "Write the {question}:", "Tell me the {question}!",
+  "User: {question};", "Please give {question}.", "Now {question}/",
+  "What is the {question})", "Task: {question}|", "I want {question}]",
+)  # fmt: skip
+
+
 def _operations() -> Iterator[Prompted]:
-  """As questions in ten wordings, of which the last three are never trained on, and as notes."""
-  templates = (
-    *_templates.open_questions(), Template("note", "{question}>", joiner="")
+  """As questions in ten wordings, and as notes."""
+  templates = tuple(
+    Template(name, text, joiner="")
+    for name, text in [
+      *((f"p{number}", text) for number, text in enumerate(WORDINGS, 1)), ("note", "{question}>")
+    ]
   )  # fmt: skip
   for cluster, operations in CLUSTERS.items():
     for name in operations:

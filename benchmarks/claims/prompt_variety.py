@@ -5,11 +5,11 @@ PAPER: Multitask Prompted Training Enables Zero-Shot Task Generalization, 2110.0
 SENTENCE: training on more prompts for each data set makes answers to new prompts better.
 COMMAND: `python -m benchmarks.claims.prompt_variety --output
   benchmarks/results/claims_prompt_variety.json`
-BUDGET: about 20 minutes of two cores; `--steps`, `--tuning` and `--seeds` make it more.
+BUDGET: about 15 minutes of two cores; `--steps`, `--tuning` and `--seeds` make it more.
 
 A small model reads notes, `first half of dabf>DAbf`, on twelve ways to write a word, with
 gin/runs/claims/prompt_variety.gin. It is tuned with the same file on questions about all of them in
-the first 1, 2, 5 or 7 of ten wordings, for the same number of steps. Then it is asked about words
+the first 1, 3 or 7 of ten wordings, for the same number of steps. Then it is asked about words
 that were not trained on in the last three wordings, which no run has seen, and in the first, which
 all have. The paper's model is asked other tasks in many wordings; this one the same tasks.
 """
@@ -54,9 +54,9 @@ def accuracies(runs: Sequence[_prompted.Row]) -> dict[str, dict[str, list[float]
 
 def main() -> None:
   """The command line."""
-  parser = _prompted.parser(__doc__, steps=400, limit=20)
-  parser.add_argument("--tuning", type=int, default=100, help="steps of tuning")
-  parser.add_argument("--wordings", nargs="+", default=["1", "2", "5", "7"])
+  parser = _prompted.parser(__doc__, steps=300, limit=20)
+  parser.add_argument("--tuning", type=int, default=60, help="steps of tuning")
+  parser.add_argument("--wordings", nargs="+", default=["1", "3", "7"])
   arguments = parser.parse_args()
 
   def run(arm: str, seed: int, home: pathlib.Path) -> _prompted.Row:

@@ -5,12 +5,12 @@ SENTENCE: tuning on instructions improves zero-shot answers to a cluster of task
   the more clusters the better.
 COMMAND: `python -m benchmarks.claims.task_clusters --output
   benchmarks/results/claims_task_clusters.json`
-BUDGET: about 20 minutes of two cores; `--steps`, `--tuning` and `--seeds` make it more.
+BUDGET: about 15 minutes of two cores; `--steps`, `--tuning` and `--seeds` make it more.
 
 FLAN's model knows much before it is tuned. Its stand-in is a small model that reads notes, `first
 half of dabf>DAbf`, on twelve ways to write a word in six clusters, with
 gin/runs/claims/task_clusters.gin. It is tuned with the same file on questions, `Q: first half of
-dabf`, `A: DAbf`, of the first n of five clusters, for the same number of steps. Then it is asked
+dabf?DAbf`, of the first n of five clusters, for the same number of steps. Then it is asked
 questions of the sixth, and so is the untuned model: only notes of that cluster were read
 before, never a question.
 """
@@ -59,9 +59,9 @@ def accuracies(runs: Sequence[_prompted.Row]) -> dict[str, dict[str, list[float]
 
 def main() -> None:
   """The command line."""
-  parser = _prompted.parser(__doc__, steps=400, limit=100)
-  parser.add_argument("--tuning", type=int, default=100, help="steps of tuning")
-  parser.add_argument("--clusters", nargs="+", default=["1", "2", "3", "5"])
+  parser = _prompted.parser(__doc__, steps=300, limit=50)
+  parser.add_argument("--tuning", type=int, default=60, help="steps of tuning")
+  parser.add_argument("--clusters", nargs="+", default=["1", "3", "5"])
   arguments = parser.parse_args()
 
   def run(arm: str, seed: int, home: pathlib.Path) -> _prompted.Row:
