@@ -60,7 +60,16 @@ class Run:
       UserError: the mesh does not fit the devices.
     """
     asked = sizes or self.sizes
-    return Plan.of(self.mesh(**{**asked, "devices": devices}), self.parts.get("rules"))
+    try:
+      mesh = self.mesh(**{**asked, "devices": devices})
+    except UserError:
+      raise
+    except (TypeError, ValueError, NotImplementedError) as error:  # JAX's search for a layout
+      raise UserError(
+        f"the mesh {asked} cannot be laid on the torus of these {len(devices)} chips: take sizes"
+        " that are products of its sides and of their factors"
+      ) from error
+    return Plan.of(mesh, self.parts.get("rules"))
 
   def trainer(self, devices: Sequence[Any], **sizes: Any) -> Trainer:
     """The run on these devices.

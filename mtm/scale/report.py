@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -80,12 +81,15 @@ def of_decoding(
   found = replicated.giants(params, body, plan.mesh.size)
   report["replicated"] = [{"name": g.name, "gib": g.bytes / GIB, "why": g.why} for g in found]
   loop = _token(body)
-  step, whole = (roofline.predict(b, topology, hidden=made.quick) for b in (loop, body))
+  turn = dataclasses.replace(loop, trips=1)
+  step, every, whole = (
+    roofline.predict(b, topology, hidden=made.quick) for b in (turn, loop, body)
+  )
   predicted = _seconds(step) | {
-    "prefill_seconds": max(whole.step - step.step, 0.0),
+    "prefill_seconds": max(whole.step - every.step, 0.0),
     "tokens_per_second": rows / step.step if step.step else math.nan,
   }
-  return _measured(report, loop, topology) | {"predicted": predicted}
+  return _measured(report, turn, topology) | {"predicted": predicted}
 
 
 def _token(body: Body) -> Body:
