@@ -33,9 +33,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mtm.errors import UserError, nearest
 
 NAMES = frozenset({
-  "batch", "length", "residual_length", "source_length", "embed", "vocab", "mlp", "heads", "kv_heads", "head_dim",
-  "joined_kv", "layers", "expert", "groups", "stage", "capacity", "tokens", "relpos_buckets",
-  "abspos_buckets", "token_types", "classes",
+  "batch", "length", "residual_length", "source_length", "embed", "vocab", "mlp", "heads",
+  "kv_heads", "head_dim", "joined_kv", "layers", "expert", "groups", "stage", "capacity", "tokens",
+  "relpos_buckets", "abspos_buckets", "token_types", "classes",
 })  # fmt: skip
 
 MeshAxes = tuple[str, ...]  # the mesh axes that cut one logical axis; () leaves it whole
