@@ -9,7 +9,7 @@ import pytest
 from benchmarks import _attention_mtm, attention_scaling
 
 
-@pytest.mark.parametrize("work", ["attend", "step"])
+@pytest.mark.parametrize("work", ["attend", pytest.param("step", marks=pytest.mark.slow)])
 def test_prints_the_seconds_of_every_pass(work: str, capsys: pytest.CaptureFixture[str]) -> None:
   _attention_mtm.main(work, "dense", "256", "2")
   said = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -9,7 +9,13 @@ import pytest
 from benchmarks import _experts_mtm, experts
 
 
-@pytest.mark.parametrize("name", ["dense", "capacity-4", "dropless-4-einsum"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "dense",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ("capacity-4", "dropless-4-einsum")),
+  ],
+)
 def test_prints_the_seconds_of_every_pass(
   name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,8 @@ from benchmarks import _mtm
 from benchmarks._sizes import SIZES
 
 
-@pytest.mark.parametrize("family", ["gpt2", "t5"])
-@pytest.mark.parametrize("work", ["train", "decode"])
+@pytest.mark.parametrize("family", ["gpt2", pytest.param("t5", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("work", [pytest.param("train", marks=pytest.mark.slow), "decode"])
 def test_prints_the_seconds_of_every_step(
   work: str, family: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mtm.discovery import modules
 from mtm.errors import UserError
-from mtm.parts.kernels import Kernel, Request, _choose, attend
+from mtm.parts.kernels import Kernel, Request, _choose, attend, splash
 from mtm.parts.kernels.reference import Reference
 from mtm.parts.patterns import Pattern
 from mtm.parts.patterns._algebra import visible
@@ -24,7 +24,14 @@ from tests.contracts.discovered import examples
 
 KERNELS = examples("mtm.parts.kernels")
 # Of each engine the example that has most to do for so few tokens.
-HARDEST = [module.EXAMPLES[-1] for module in modules("mtm.parts.kernels")]
+HARDEST = [
+  pytest.param(
+    module.EXAMPLES[-1],
+    id=type(module.EXAMPLES[-1]).__name__,
+    marks=[pytest.mark.slow] if module is splash else [],  # interpreted where there is no TPU
+  )
+  for module in modules("mtm.parts.kernels")
+]
 B, L, S, H, G, K = 2, 8, 8, 4, 2, 8
 
 
@@ -121,7 +128,7 @@ def compare(kernel: Kernel, pattern: Pattern, x: dict[str, np.ndarray], **extra:
 
 
 @pytest.mark.parametrize("pattern", examples("mtm.parts.patterns", quick=1))
-@pytest.mark.parametrize("kernel", HARDEST, ids=lambda kernel: type(kernel).__name__)
+@pytest.mark.parametrize("kernel", HARDEST)
 def test_kernel_is_plain_softmax_for_every_pattern(kernel: Kernel, pattern: Pattern) -> None:
   rng = np.random.default_rng(1)
   of = {
