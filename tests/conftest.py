@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -19,7 +20,14 @@ import pytest  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
-  """Compiled programs outlive the run: the second one is several times faster."""
+  """Compiled programs outlive the run: the second one is several times faster; and no drawn example
+  fails for being slow on a busy machine."""
+  with contextlib.suppress(ImportError):  # a GPU's machine need not have it
+    import hypothesis
+
+    slow = hypothesis.HealthCheck.too_slow
+    hypothesis.settings.register_profile("mtm", deadline=None, suppress_health_check=[slow])
+    hypothesis.settings.load_profile("mtm")
   if not hasattr(config, "cache"):  # `-p no:cacheprovider`
     return
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("xla")))
