@@ -66,7 +66,8 @@ class Attention(nn.Module):
     v_BSGK = _project(self, x_BLD, "value", kv_heads, "kv_heads", self.weight_init)
     if self.position is not None:
       q_BLHK, k_BSGK = self.position.rotate(q_BLHK, k_BSGK, context.positions)
-    places, cache, segments = None, None, context.segments
+    places, cache = None, None
+    segments = None if context.segments is None else (context.segments, context.segments)
     labels = {name: (label, label) for name, label in context.labels.items()}
     if context.slots is not None:
       segments = None
@@ -74,13 +75,20 @@ class Attention(nn.Module):
       if not context.slots.fresh:
         k_BSGK, v_BSGK, places = k_all, v_all, (context.positions, k_place)
         labels = _padded(labels, k_BSGK.shape[1])
+    elif context.slice is not None:
+      part = context.slice
+      cache, k_BSGK, v_BSGK = context.cache.put(k_BSGK, v_BSGK, part.start)
+      places = part.places(x_BLD.shape[1], k_BSGK.shape[1])
+      if segments is not None and part.segments is not None:
+        segments = segments[0], part.segments
+      labels = {name: (own, part.labels[name]) for name, (own, _) in labels.items()}
     engine, request = prepare(
       q_BLHK,
       k_BSGK,
       v_BSGK,
       self.pattern,
       bias=_total_bias(self.position, context, places, x_BLD.shape[1]),
-      segment_ids=None if segments is None else (segments, segments),
+      segment_ids=segments,
       labels=labels,
       positions=places,
       scale=self.scale,

@@ -62,6 +62,28 @@ class Slots:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Slice:
+  """Which part of their sequences the tokens are, where earlier parts have been here and left their
+  keys in the layer's cache: what keys are told by, as the context's own fields tell of queries.
+
+  Attributes:
+    start: the place of the first token, an int32 scalar; the others follow.
+    segments: `[batch, whole length]`, as in `Context`, or None.
+    labels: the same of the context's labels, by name.
+  """
+
+  start: jax.Array
+  segments: jax.Array | None = None
+  labels: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+  def places(self, queries: int, keys: int) -> tuple[jax.Array, jax.Array]:
+    """Of this many tokens and of all keys, `[1, queries]` and `[1, keys]` int32."""
+    of_query, of_key = (jnp.arange(n, dtype=jnp.int32)[None] for n in (queries, keys))
+    return self.start + of_query, of_key
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Context:
   """Facts about the tokens of a batch, the same for every layer but for `cache`.
 
@@ -72,8 +94,9 @@ class Context:
     facts: further per-token facts that routers of experts read, by name, each `[batch, length]`.
     bias: what is added to the scores of every layer, or None.
     source: what cross-attention looks at, or None.
-    cache: this layer's cache, or None outside decoding.
+    cache: this layer's cache, or None outside decoding and slices.
     slots: the places of the cache, or None outside decoding.
+    slice: where the tokens stand if they are a part of their sequences, or None: they are whole.
     train: whether dropout is on.
   """
 
@@ -85,6 +108,7 @@ class Context:
   source: Source | None = None
   cache: Any = None
   slots: Slots | None = None
+  slice: Slice | None = None
   train: bool = dataclasses.field(default=False, metadata={"static": True})
 
   def with_cache(self, cache: Any) -> Context:

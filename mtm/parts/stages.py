@@ -28,7 +28,7 @@ from mtm.errors import UserError
 from mtm.parts.context import Aux, Context
 from mtm.parts.stack import Period, Stack
 
-_AGAIN = "pipeline"  # what is cheaper to take again than to keep for each tick
+AGAIN = "pipeline"  # what is cheaper to take again than to keep for each tick
 _ROWS = ("positions", "segments", "labels", "facts", "source")  # fields that have an entry a row
 
 
@@ -108,28 +108,47 @@ class Pipeline(Stack):
   def _stage(self, clock: Clock, parts: Parts, key: jax.Array | None) -> Callable[..., Any]:
     """`(weights [rounds, layers, ...], x, item, stage) → (x, Aux of each block, [layers])`: what a
     stage does with one microbatch in one round."""
-    period = Period(tuple(block.clone(parent=None) for block in self.period), parent=None)
+    through = self._through(clock, key)
 
     def stage(weights: Any, x: jax.Array, item: jax.Array, number: jax.Array) -> Any:
       turn, micro = clock.round_and_microbatch(item)
       weights, context = _taken(weights, turn), parts.of_microbatch(micro)
       first = (turn * clock.stages + number) * clock.layers
+      return through(weights, x, None, context, first, micro)[:2]
 
+    return keeping_little(stage)
+
+  @nn.nowrap
+  def _through(self, clock: Clock, key: jax.Array | None) -> Callable[..., Any]:
+    """`(weights [layers, ...], x, cache [layers, ...], context, first layer, what decides dropout)
+    → (x, Aux of each block without a cache, the new cache)`: through the layers of a stage."""
+    period = Period(tuple(block.clone(parent=None) for block in self.period), parent=None)
+
+    def through(weights: Any, x: Any, cache: Any, context: Any, first: Any, part: Any) -> Any:
       def layer(x: jax.Array, own: Any) -> Any:
-        weights, index = own
+        weights, cache, index = own
         rngs = None
         if key is not None:
-          rngs = {"dropout": jax.random.fold_in(jax.random.fold_in(key, first + index), micro)}
-        return period.apply({"params": weights}, x, None, context, rngs=rngs)
+          rngs = {"dropout": jax.random.fold_in(jax.random.fold_in(key, first + index), part)}
+        out: Any = period.apply({"params": weights}, x, cache, context, rngs=rngs)
+        x, every = out
+        cache = None if cache is None else tuple(aux.cache for aux in every)
+        return x, (tuple(aux._replace(cache=None) for aux in every), cache)
 
       if self.remat is not None:
         layer = jax.checkpoint(layer, prevent_cse=False, policy=self.remat)
       numbers = jnp.arange(clock.layers, dtype=jnp.int32)
       unroll = 1 if self.scan else clock.layers
-      return jax.lax.scan(layer, x, (weights, numbers), unroll=unroll)
+      x, (every, cache) = jax.lax.scan(layer, x, (weights, cache, numbers), unroll=unroll)
+      return x, every, cache
 
-    keep = jax.checkpoint_policies.save_anything_except_these_names(_AGAIN)
-    return jax.checkpoint(stage, prevent_cse=False, policy=keep)
+    return through
+
+
+def keeping_little(stage: Callable[..., Any]) -> Callable[..., Any]:
+  """`stage`, of which nothing named `AGAIN` waits for the backward pass."""
+  keep = jax.checkpoint_policies.save_anything_except_these_names(AGAIN)
+  return jax.checkpoint(stage, prevent_cse=False, policy=keep)
 
 
 STREAM = ("residual_length", "embed")
@@ -179,9 +198,11 @@ class Clock(NamedTuple):
 
 
 def run_forward(
-  clock: Clock, stage: Callable[..., Any], weights_S: Any, x_MBLD: jax.Array
+  clock: Clock, stage: Callable[..., Any], weights_S: Any, x_MBLD: jax.Array, kept_S: Any = None
 ) -> tuple[jax.Array, tuple[Aux, ...]]:
   """All ticks.
+
+  What each stage keeps from one item to the next, `kept_S`, `stage` takes after `x` and gives last.
 
   Microbatches wait in a store, each in a place of its own: before they enter, between two rounds
   and in the end. Every stage has a store so that nothing need be sent to reach it, and only that of
@@ -192,23 +213,30 @@ def run_forward(
   store = constrain(jnp.broadcast_to(x_MBLD[None], (stages, count, *shape)), *names)
   number_S = jnp.arange(stages, dtype=jnp.int32)
   first_S = (number_S == 0).reshape(stages, *[1] * len(shape))
-  together = axes.vmap(stage, "stage")
+
+  def one(weights: Any, x: jax.Array, kept: Any, item: jax.Array, number: jax.Array) -> Any:
+    if kept is None:
+      return *stage(weights, x, item, number), None
+    return stage(weights, x, kept, item, number)
+
+  together = axes.vmap(one, "stage")
 
   def tick(carry: Any, now: jax.Array) -> Any:
-    store, x_SBLD = carry
+    store, x_SBLD, kept_S = carry
     entering = jax.lax.dynamic_index_in_dim(store, now % count, 1, keepdims=False)
     x_SBLD = jnp.where(first_S, entering, x_SBLD)
-    y_SBLD, every = together(weights_S, x_SBLD, now - number_S, number_S)
+    y_SBLD, every, kept_S = together(weights_S, x_SBLD, kept_S, now - number_S, number_S)
     y_SBLD = constrain(y_SBLD, "stage", "batch", *STREAM)
     x_SBLD = constrain(jnp.roll(y_SBLD, 1, axis=0), "stage", "batch", *STREAM)
     done = now - (stages - 1)
     before = jax.lax.dynamic_index_in_dim(store, done % count, 1, keepdims=False)
     leaving = jnp.where((done >= 0) & (done < clock.items), x_SBLD, before)
     store = jax.lax.dynamic_update_index_in_dim(store, leaving, done % count, 1)
-    return (constrain(store, *names), x_SBLD), every
+    return (constrain(store, *names), x_SBLD, kept_S), every
 
   ticks = jnp.arange(clock.ticks, dtype=jnp.int32)
-  (store, _), every = jax.lax.scan(tick, (store, store[:, 0]), ticks)
+  carry: Any = (store, store[:, 0], kept_S)
+  (store, *_), every = jax.lax.scan(tick, carry, ticks)
   return store[0], jax.tree.map(clock.by_layer, every)
 
 
@@ -250,7 +278,7 @@ def _taken(tree: Any, number: jax.Array) -> Any:
   """Of a tree of arrays `[n, ...]` entry `number`, which is taken again in the backward pass."""
 
   def one(x: jax.Array) -> jax.Array:
-    return checkpoint_name(jax.lax.dynamic_index_in_dim(x, number, keepdims=False), _AGAIN)
+    return checkpoint_name(jax.lax.dynamic_index_in_dim(x, number, keepdims=False), AGAIN)
 
   return jax.tree.map(one, tree)
 
@@ -302,7 +330,7 @@ def bubble(stages: int, microbatches: int, rounds: int = 1) -> float:
 
 
 def piped(
-  module: nn.Module, microbatches: int, rounds: int = 1, kind: type[Pipeline] = Pipeline
+  module: nn.Module, microbatches: int, rounds: int = 1, kind: Callable[..., Pipeline] = Pipeline
 ) -> nn.Module:
   """`module`, whose stacks are pipelines.
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtm.parts.context import Context, Slots, Source
+from mtm.parts.context import Context, Slice, Slots, Source
 
 
 def test_train_is_static_and_the_rest_is_traced() -> None:
@@ -32,3 +32,9 @@ def test_slots_tell_the_positions_of_what_is_written() -> None:
   np.testing.assert_array_equal(together.own(2), [[13, 14], [19, 20]])
   each = Slots(jnp.array([3, 0], jnp.int32), positions)
   np.testing.assert_array_equal(each.own(2), [[13, 14], [16, 17]])
+
+
+def test_a_slice_tells_where_its_tokens_and_all_keys_stand() -> None:
+  of_query, of_key = Slice(jnp.int32(4)).places(2, 7)
+  np.testing.assert_array_equal(of_query, [[4, 5]])
+  np.testing.assert_array_equal(of_key, [np.arange(7)])
