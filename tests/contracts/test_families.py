@@ -44,7 +44,26 @@ class Family:
     return lambda batch, seed: step(self.params, batch, jax.random.key(seed))
 
 
-@pytest.fixture(scope="module", params=examples("mtm.families", quick=1))
+# Other families quick here have the same parts; these compile longest, or differ by sizes and names.
+ALIKE = {
+  "gpt3", "gpt_neo", "gshard", "hash_layers", "led", "longt5", "mbart", "mixtral", "opt", "pegasus",
+  "roberta", "switch", "umt5",
+}  # fmt: skip
+
+
+def every_family() -> list[Any]:
+  """The first example of each family; those of `ALIKE`, and all others, are slow."""
+  found = examples("mtm.families", quick=1)
+  assert ALIKE <= {str(one.id).rpartition("-")[0] for one in found}
+  return [
+    pytest.param(*one.values, id=one.id, marks=pytest.mark.slow)
+    if str(one.id).rpartition("-")[0] in ALIKE
+    else one
+    for one in found
+  ]
+
+
+@pytest.fixture(scope="module", params=every_family())
 def family(request: pytest.FixtureRequest) -> Family:
   with axes.use(None):
     return Family(request.param)
