@@ -44,7 +44,7 @@ class Family:
     return lambda batch, seed: step(self.params, batch, jax.random.key(seed))
 
 
-# Other families quick here have the same parts; these compile longest, or differ by sizes and names.
+# Quick families have the same parts; these compile longest, or differ by sizes and names.
 ALIKE = {
   "gpt3", "gpt_neo", "gshard", "hash_layers", "led", "longt5", "mbart", "mixtral", "opt", "pegasus",
   "roberta", "switch", "umt5",
