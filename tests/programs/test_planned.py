@@ -23,6 +23,20 @@ def test_a_run_that_names_no_task_and_no_directory_can_be_planned() -> None:
   assert run.trainer(jax.devices(), data=-1).plan.mesh.shape["fsdp"] == 1
 
 
+@pytest.mark.parametrize(
+  "file, said",
+  [
+    ("pipeline", "8 microbatches, 1 rounds: each stage waits 11.1%"),
+    ("pipeline_1f1b", "8 microbatches, one forward and one backward: each stage waits 11.1%"),
+    ("pipeline_tokens", "1 microbatches of 8 slices of the sequence: each stage waits 11.1%"),
+  ],
+)
+def test_each_pipeline_is_a_gin_file(file: str, said: str) -> None:
+  run = planned.of([*FILES[:2], f"mesh/{file}.gin"], [LENGTHS])
+  assert said in run.parts["pipeline"].told(2)
+  assert run.plan(jax.devices()).mesh.shape["stage"] == 2
+
+
 def test_every_shipped_scale_is_planned() -> None:
   found = sorted((Path(__file__).parents[2] / "gin/runs/scale").glob("*.gin"))
   assert len(found) >= 10
