@@ -96,7 +96,8 @@ def both(request: Any, tmp_path_factory: Any) -> tuple[Any, Any, str]:
   theirs = model(request.param, len(words)).eval()
   with torch.no_grad():
     for parameter in theirs.parameters():
-      parameter += 0.5 * torch.randn(parameter.shape)
+      # No more: T5 scores without a scale, and float32 rounding would grow to the tolerance.
+      parameter += 0.2 * torch.randn(parameter.shape)
   theirs.save_pretrained(folder)
   path = str(folder)
   return MTM(path, batch_size=4), HFLM(path, batch_size=3, device="cpu", dtype="float32"), path
