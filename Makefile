@@ -6,7 +6,7 @@ JOBS ?= auto
 PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev test test-all parity parity-all tpu tpu-all gpu-check lint format bench clean
+.PHONY: help run setup setup-dev test test-all parity tpu gpu-check lint format bench clean
 
 help: ## Lists these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -26,15 +26,9 @@ test-all: $(VENV)/.installed-dev ## Runs all tests
 	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "not parity and not tpu" $(ARGS)
 
 parity: $(VENV)/.installed-parity ## Compares every family with transformers on torch, live
-	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m "parity and not slow" tests/parity $(ARGS)
-
-parity-all: $(VENV)/.installed-parity ## The same on more sizes, drawn ones among them
 	@$(PYTHON) -m pytest -n $(JOBS) --maxprocesses=8 -m parity tests/parity $(ARGS)
 
 tpu: $(VENV)/.installed-tpu ## Compiles for TPUs, none of which need be here
-	@TPU_SKIP_MDS_QUERY=1 $(PYTHON) -m pytest -n0 -m "tpu and not slow" tests $(ARGS)
-
-tpu-all: $(VENV)/.installed-tpu ## The same of more programs
 	@TPU_SKIP_MDS_QUERY=1 $(PYTHON) -m pytest -n0 -m tpu tests $(ARGS)
 
 gpu-check: ## Tests and measures training on the GPU that is here; needs JAX for CUDA and pytest, no TensorFlow
@@ -50,8 +44,12 @@ format: $(VENV)/.installed-dev ## Sorts imports and lays out the code
 	@$(PYTHON) -m ruff check --select I --fix .
 	@$(PYTHON) -m ruff format .
 
+# Of programs for devices that need not be here: half an hour with libtpu, or a GPU.
+COMPILED := $(addprefix benchmarks/,gpu_check.py memory.py scale.py)
+
 bench: $(VENV)/.installed-bench ## Measures speed, beside transformers on torch; some minutes
-	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; \
+	@for file in $(filter-out $(COMPILED),$(wildcard benchmarks/[a-z]*.py)); do \
+	  name=$$(basename $$file .py); echo "== $$name"; \
 	  $(PYTHON) -m benchmarks.$$name --output benchmarks/results/$$name.json || exit 1; done
 
 clean: ## Removes .venv, caches and builds; trained models in mtm_runs/ stay
@@ -84,7 +82,10 @@ $(VENV)/.installed-tpu: $(VENV)/.installed-dev
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[tpu]"
 	@touch $@
 
-$(VENV)/.installed-bench: $(VENV)/.installed
+$(VENV)/.installed-# Of programs for devices that need not be here: half an hour with libtpu, or a GPU.
+COMPILED := $(addprefix benchmarks/,gpu_check.py memory.py scale.py)
+
+bench: $(VENV)/.installed
 	@echo "Adding torch and transformers to $(VENV), to compare with"
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	@touch $@
