@@ -82,10 +82,7 @@ $(VENV)/.installed-tpu: $(VENV)/.installed-dev
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[tpu]"
 	@touch $@
 
-$(VENV)/.installed-# Of programs for devices that need not be here: half an hour with libtpu, or a GPU.
-COMPILED := $(addprefix benchmarks/,gpu_check.py memory.py scale.py)
-
-bench: $(VENV)/.installed
+$(VENV)/.installed-bench: $(VENV)/.installed
 	@echo "Adding torch and transformers to $(VENV), to compare with"
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	@touch $@
