@@ -12,6 +12,7 @@ import mtm.eval
 import mtm.infer
 import mtm.train
 from mtm import config
+from mtm.config import flags
 
 _ROOT = Path(__file__).parents[2]
 _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
@@ -55,10 +56,9 @@ def test_the_docs_show_commands() -> None:
 
 @pytest.mark.parametrize("command", _commands())
 def test_every_command_passes_the_check_of_its_gin_files(command: str, runs: Path) -> None:
-  verb, *flags = shlex.split(command)[1:]
-  files = [flag.removeprefix("--gin_file=") for flag in flags if flag.startswith("--gin_file=")]
-  rest = [flag for flag in flags if not flag.startswith("--gin_file=")]
-  config.load(_ROOTS[verb], files, config.bindings_of(rest))
+  verb, *rest = shlex.split(command)[1:]
+  told = flags.parse(rest)
+  config.load(_ROOTS[verb], told.files, told.bindings)
 
 
 def test_the_gin_file_of_the_docs_is_a_run(runs: Path) -> None:
