@@ -28,7 +28,7 @@ from tests.e2e import topology
 
 pytestmark = pytest.mark.tpu
 HEADS, HEAD_DIM = 8, 128
-RULES = {"batch": ("data",), "heads": ("tensor",), "kv_heads": ("tensor",)}
+RULES = {"batch": ("data",), "length": (), "heads": ("tensor",), "kv_heads": ("tensor",)}
 
 
 @pytest.fixture(scope="module")
