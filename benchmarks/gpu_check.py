@@ -23,7 +23,6 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mtm.errors import UserError
@@ -79,19 +78,6 @@ def tests(platform: str) -> bool:
   }  # fmt: skip
   command = [sys.executable, "-m", "pytest", "-m", "not slow and not parity and not tpu", *TESTS]
   return subprocess.run(command, env=environment).returncode == 0
-
-
-def matmul(side: int, dtype: Any, seconds: float = 2.0) -> float:
-  """The best rate of a product of square matrices, in FLOP/s."""
-  x = jnp.ones((side, side), dtype)
-  product = jax.jit(jnp.matmul)
-  product(x, x).block_until_ready()
-  best, until = np.inf, time.perf_counter() + seconds
-  while time.perf_counter() < until:
-    began = time.perf_counter()
-    product(x, x).block_until_ready()
-    best = min(best, time.perf_counter() - began)
-  return 2 * side**3 / best
 
 
 def train(size: Size, kernel: str, steps: int) -> dict[str, Any]:
@@ -176,7 +162,7 @@ def main() -> int:
   wanted = {"gpu": "cuda", "cpu": "cpu"}[arguments.platform]
   passed = arguments.no_tests or tests(wanted)
   size, device = SIZES[arguments.size], jax.devices()[0]
-  measured, published = matmul(size.side, jnp.bfloat16), flops.peak(device)
+  measured, published = flops.measured(device, size.side, 2.0, "bfloat16"), flops.peak(device)
   runs = [
     rated(train(size, kernel, arguments.steps), measured, published) for kernel in arguments.kernels
   ]

@@ -82,7 +82,7 @@ def peak(device: Any) -> float | None:
   CPU's is measured in float32 on the spot, a process's CPU devices sharing it evenly.
   """
   if device.platform == "cpu":
-    return _measured(device) / jax.local_device_count("cpu")
+    return measured(device) / jax.local_device_count("cpu")
   kind = device.device_kind
   found = [name for name in PEAKS if name in kind]
   return PEAKS[max(found, key=len)] if found else None
@@ -122,9 +122,16 @@ PEAKS = {
 
 
 @functools.cache
-def _measured(device: Any, side: int = 1024, seconds: float = 0.2) -> float:
-  """The best rate of a float32 matrix product on this device, in FLOP/s."""
-  x = jax.device_put(jnp.ones((side, side), jnp.float32), device)
+def measured(device: Any, side: int = 1024, seconds: float = 0.2, dtype: str = "float32") -> float:
+  """The best rate of a product of square matrices on this device, in FLOP/s.
+
+  Args:
+    device: where.
+    side: of the matrices.
+    seconds: how long it is tried.
+    dtype: of the matrices.
+  """
+  x = jax.device_put(jnp.ones((side, side), dtype), device)
   product = jax.jit(jnp.matmul)
   product(x, x).block_until_ready()
   best, until = math.inf, time.perf_counter() + seconds
