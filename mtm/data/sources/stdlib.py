@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import io
+import os
 import pathlib
 import sys
 import sysconfig
@@ -247,14 +248,19 @@ def _root() -> pathlib.Path:
   return root
 
 
-def _names(root: pathlib.Path) -> list[str]:
+@functools.cache
+def _names(root: pathlib.Path) -> tuple[str, ...]:
   """Source files relative to `root`, sorted, without tests and what this machine's build wrote."""
 
-  def kept(path: pathlib.Path) -> bool:
-    generated = any(p.startswith(("config-", "_sysconfigdata")) for p in path.parts)
-    return not generated and not _SKIPPED.intersection(path.parts)
+  def kept(part: str) -> bool:
+    return part not in _SKIPPED and not part.startswith(("config-", "_sysconfigdata"))
 
-  return sorted(p.as_posix() for p in (f.relative_to(root) for f in root.rglob("*.py")) if kept(p))
+  found = []
+  for folder, below, files in os.walk(root):
+    below[:] = filter(kept, below)  # what is installed beside the library is never looked at
+    place = pathlib.Path(folder).relative_to(root)
+    found += [(place / file).as_posix() for file in files if file.endswith(".py") and kept(file)]
+  return tuple(sorted(found))
 
 
 def _text(path: pathlib.Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 
@@ -116,7 +117,13 @@ def _seats(work: Work) -> tuple[jax.Array, jax.Array]:
     return _rows.where(row_P, token_P, seats, tokens)
 
   at = jax.vmap(find)(plan.expert, plan.place, plan.token)
-  x_GRD = jax.vmap(lambda x, t, a: _rows.take(x, t, a, plan.choices))(work.x, plan.token, at)
+  wide, narrow = ("batch", None, "embed"), ("batch", None)
+
+  def take(x: jax.Array, token: jax.Array, *at: jax.Array) -> jax.Array:
+    return jax.vmap(lambda x, t, a: _rows.take(x, t, a, plan.choices))(x, token, at)
+
+  # A device finds the rows of its own groups: left to XLA, it may sum all tokens on every device.
+  x_GRD = axes.local(take, [work.x, plan.token, *at], [wide, *[narrow] * 4], wide)
   x_EGCD = x_GRD.reshape(groups, experts, capacity, embed).swapaxes(0, 1)
   # Both sides are told: told of one only, XLA gathers all tokens on every device.
   x_EGCD = constrain(x_EGCD, None, "batch", "capacity", "embed")
@@ -128,9 +135,12 @@ def _seats(work: Work) -> tuple[jax.Array, jax.Array]:
   squares_E = _squares(y_EGCD, constrain(filled_EGC, "expert", "groups", "capacity"))
   y_EGCD = constrain(y_EGCD, None, "batch", "capacity", "embed")
   y_GRD = y_EGCD.swapaxes(0, 1).reshape(groups, seats, embed)
-  y_GND = jax.vmap(lambda y, w, t, a: _rows.combine(y, w, t, a, tokens, plan.choices))(
-    y_GRD, plan.weight, plan.token, at
-  )
+
+  def combine(y: jax.Array, weight: jax.Array, token: jax.Array, *at: jax.Array) -> jax.Array:
+    one = functools.partial(_rows.combine, tokens=tokens, choices=plan.choices)
+    return jax.vmap(one)(y, weight, token, at)
+
+  y_GND = axes.local(combine, [y_GRD, plan.weight, plan.token, *at], [wide, *[narrow] * 5], wide)
   return y_GND.astype(work.x.dtype), squares_E
 
 
