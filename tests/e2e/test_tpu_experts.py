@@ -15,6 +15,7 @@ import pytest
 from jax.sharding import Mesh
 
 from mtm import axes
+from mtm import compile as verb
 from mtm.parts.context import Context
 from mtm.parts.experts.dispatch.capacity import Capacity
 from mtm.parts.experts.dispatch.dropless import Dropless
@@ -67,9 +68,9 @@ def program(chips: Mesh, engine: str, dispatch: Any) -> Any:
     return jax.jit(step).lower(params, x).compile()
 
 
-def collectives(compiled: Any, kind: str) -> list[str]:
+def collectives(program: str, kind: str) -> list[str]:
   """The shapes that collectives of this kind give."""
-  return re.findall(rf"= \(?(\S+?)[ {{].* {kind}(?:-start)?\(", compiled.as_text())
+  return re.findall(rf"= \(?(\S+?)[ {{].* {kind}(?:-start)?\(", program)
 
 
 def elements(shape: str) -> int:
@@ -82,7 +83,7 @@ def elements(shape: str) -> int:
 
 @pytest.mark.parametrize("engine", ["einsum", "gather", "auto"])
 def test_rows_travel_by_all_to_all_and_nobody_gathers_them(chips: Mesh, engine: str) -> None:
-  compiled = program(chips, engine, Capacity(1.25))
+  compiled = program(chips, engine, Capacity(1.25)).as_text()
   # There and back, forward and backward.
   assert len(collectives(compiled, "all-to-all")) >= 4
   rows = ROWS * LENGTH * EMBED  # of the whole batch
@@ -95,3 +96,23 @@ def test_rows_travel_by_all_to_all_and_nobody_gathers_them(chips: Mesh, engine: 
 def test_a_dropless_layer_compiles_on_a_cut_mesh(chips: Mesh) -> None:
   compiled = program(chips, "auto", Dropless())
   assert compiled.memory_analysis().temp_size_in_bytes > 0
+
+
+def test_no_chip_sums_or_gathers_the_batch_in_a_stack_of_experts(chips: Mesh, tmp_path) -> None:
+  rows, length, embed = 32, 256, 128
+  text = tmp_path / "program.txt"
+  files = ["runs/pretrain", "families/mixtral/tiny", "optim/adamw", "mesh/fsdp_expert"]
+  macros = {
+    "BATCH_SIZE": rows, "TASK_FEATURE_LENGTHS": {"targets": length}, "EXPERT_PARALLELISM": 8,
+    "mixtral.mixtral.experts": 16, "mixtral.mixtral.capacity": 1.25,
+    "mixtral.mixtral.embed": embed, "mixtral.mixtral.vocab": 512,
+  }  # fmt: skip
+  flags = [f"--gin_file={file}.gin" for file in files]
+  flags += [f"--gin.{name}={value}" for name, value in macros.items()]
+  where = ["--topology=v5e:4x4", "--quick", f"--text={text}"]
+  assert verb.main([*flags, *where]) == 0
+  found = [
+    elements(shape) for kind in ("all-reduce", "all-gather")
+    for shape in collectives(text.read_text(), kind)
+  ]  # fmt: skip
+  assert found and max(found) < rows * length * embed, "hidden states of the whole batch"
