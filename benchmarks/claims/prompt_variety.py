@@ -55,7 +55,7 @@ def accuracies(runs: Sequence[_prompted.Row]) -> dict[str, dict[str, list[float]
 def main() -> None:
   """The command line."""
   parser = _prompted.parser(__doc__, steps=300, limit=20)
-  parser.add_argument("--tuning", type=int, default=60, help="steps of tuning")
+  parser.add_argument("--tuning", type=int, default=200, help="steps of tuning")
   parser.add_argument("--wordings", nargs="+", default=["1", "3", "7"])
   arguments = parser.parse_args()
 
