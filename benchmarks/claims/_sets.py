@@ -11,9 +11,10 @@ import functools
 import itertools
 import random
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mtm.data.sources import mixtures, prompted
 from mtm.prompts.prompted import Prompted
 from mtm.prompts.template import Template
 from mtm.tasks import _generated
@@ -139,6 +140,24 @@ def _symbolic() -> Iterator[Prompted]:
     name = f"coin_flip_of_{people}"
     splits = _generated.splits(name, coin_flip(people), "question", SIZES)
     yield Prompted(name, "coin_flips", splits, templates, ("accuracy",), FINAL)
+
+
+def rehearsed(clusters: Sequence[str], notes: Sequence[str], asked: str, vocabulary: Any) -> str:
+  """Registers a mixture of notes on all clusters and as many questions of some, and gives its name.
+
+  Args:
+    clusters: those of the questions; none: notes alone.
+    notes: the templates of the notes.
+    asked: that of the questions.
+    vocabulary: see `prompted.mixture`.
+  """
+  everything = [f"word_{name}" for name in CLUSTERS]
+  mixture = functools.partial(prompted.mixture, vocabulary=vocabulary, module=__name__)
+  parts = [mixture(sets=everything, named=notes)]
+  parts += [mixture(sets=clusters, named=[asked])] if clusters else []
+  name = f"notes_and_questions_of_{len(clusters)}"
+  mixtures.mixture(name, dict.fromkeys(parts, 1.0))
+  return name
 
 
 @functools.cache

@@ -7,12 +7,12 @@ COMMAND: `python -m benchmarks.claims.task_clusters --output
   benchmarks/results/claims_task_clusters.json`
 BUDGET: about 15 minutes of two cores; `--steps`, `--tuning` and `--seeds` make it more.
 
-FLAN's model knows much before it is tuned. Its stand-in is a small model that reads notes, `first
-half of dabf>DAbf`, on twelve ways to write a word in six clusters, with
-gin/runs/claims/task_clusters.gin. It is tuned with the same file on questions, `Q: first half of
-dabf?DAbf`, of the first n of five clusters, for the same number of steps. Then it is asked
-questions of the sixth, and so is the untuned model: only notes of that cluster were read
-before, never a question.
+FLAN's model knows much before it is tuned. Its stand-in is a small model that reads notes in three
+wordings, such as `first half of dabf>DAbf`, on twelve ways to write a word in six clusters, with
+gin/runs/claims/task_clusters.gin. It is tuned with the same file on questions, `Task: first half of
+dabf|DAbf`, of the first n of five clusters, for the same number of steps; every other example is a
+note still, for without them so small a model forgets the sixth cluster. Of that one it has read
+notes alone, and is asked questions in the end, and so is the untuned model.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from benchmarks.claims import _prompted
 RUN = "runs/claims/task_clusters.gin"
 CLUSTERS = ("word_plain", "word_ends", "word_halves", "word_sides", "word_gaps")
 HELD_OUT = "word_turns"
-TOLD, ASKED = "note", "p1"
+TOLD, ASKED = "note", "p9"
 UNTUNED = "0"
-TUNING_RATE = 0.0005  # with 0.003 it forgets the notes of the cluster that is held out
+TUNING_RATE = 0.0005
 
 
 def base(seed: int, home: pathlib.Path, steps: int) -> _prompted.Row:
@@ -41,7 +41,7 @@ def tuned(
   """The model tuned on questions of the first `number` clusters."""
   return _prompted.train(
     RUN, home, RANDOM_SEED=seed, TRAIN_STEPS=steps, EVAL_PERIOD=steps, SETS=CLUSTERS[:number],
-    NAMED=(ASKED,), PEAK=TUNING_RATE, INITIAL_CHECKPOINT_PATH=str(before),
+    PEAK=TUNING_RATE, INITIAL_CHECKPOINT_PATH=str(before),
   )  # fmt: skip
 
 
@@ -60,8 +60,8 @@ def accuracies(runs: Sequence[_prompted.Row]) -> dict[str, dict[str, list[float]
 
 def main() -> None:
   """The command line."""
-  parser = _prompted.parser(__doc__, steps=300, limit=50)
-  parser.add_argument("--tuning", type=int, default=60, help="steps of tuning")
+  parser = _prompted.parser(__doc__, steps=700, limit=50)
+  parser.add_argument("--tuning", type=int, default=100, help="steps of tuning")
   parser.add_argument("--clusters", nargs="+", default=["1", "3", "5"])
   arguments = parser.parse_args()
 
