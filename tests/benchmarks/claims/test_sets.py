@@ -7,6 +7,9 @@ import random
 import pytest
 
 from benchmarks.claims import _sets
+from mtm.data import registry
+from mtm.data.provider import splits_of
+from mtm.data.vocabulary import Bytes
 from mtm.prompts import library
 
 KNOWN = {data.name: data for data in library.listed(_sets)}
@@ -48,6 +51,16 @@ def test_a_coin_is_up_again_after_an_even_number_of_flips() -> None:
     flips = sum(map(str.isupper, made["question"]))
     assert (made["answer"] == "yes") == (flips % 2 == 0)
     assert len(made["question"]) == 2 * _sets.PLACES
+
+
+def test_half_of_a_rehearsed_mixture_are_notes_and_no_question_is_of_another_cluster() -> None:
+  name = _sets.rehearsed(["word_ends"], ["note", "p2"], "p9", Bytes(extra_ids=0))
+  rates: dict[str, float] = {}
+  for split in splits_of(registry.find(name), "train"):
+    _, _, template = split.name.partition("#")[0].partition(":")
+    rates[template] = rates.get(template, 0) + split.rate
+    assert template != "p9" or split.name.startswith(("word_title:", "word_tail:"))
+  assert rates["p9"] == pytest.approx(rates["note"] + rates["p2"])
 
 
 @pytest.mark.parametrize("name", ["word_copy", "rule_at", "coin_flip_of_3"])

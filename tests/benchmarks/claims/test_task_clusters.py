@@ -12,8 +12,9 @@ RESULTS = pathlib.Path(claim.__file__).parents[1] / "results" / "claims_task_clu
 
 
 def test_questions_and_notes_are_counted_apart() -> None:
-  cells = [{"template": "p1", "value": 0.25}, {"template": "p1", "value": 0.75},
-           {"template": "note", "value": 1.0}]  # fmt: skip
+  asked, told = claim.ASKED, claim.TOLD
+  cells = [{"template": asked, "value": 0.25}, {"template": asked, "value": 0.75},
+           {"template": told, "value": 1.0}]  # fmt: skip
   found = claim.accuracies([{"arm": "0", "seed": 0, "cells": cells}])
   assert found == {"questions": {"0": [0.5]}, "notes": {"0": [1.0]}}
 
