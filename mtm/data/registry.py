@@ -25,20 +25,22 @@ def declare(add: Callable[[], None]) -> None:
     _declared.append(add)
 
 
-def register(module: str | None = None) -> None:
+def register(module: str | None = None, sets: bool = True) -> None:
   """Registers the tasks of `module`, of `mtm.tasks`, and whatever was declared before.
 
   Args:
     module: the import path of a module that registers tasks, such as `my_project.tasks`.
+    sets: see `mtm.tasks.register`; what was declared may name any of them.
 
   Raises:
     UserError: there is no such module.
   """
   from mtm import tasks
 
+  tasks.measure()
   if module:  # before ours, so that one may bring T5's own definitions of the same names
     _declare_sets(discovery.of_user(module, "MIXTURE_OR_TASK_MODULE"))
-  tasks.register()
+  tasks.register(sets or bool(_declared))
   while _declared:
     _declared.pop(0)()
 
@@ -50,14 +52,17 @@ def find(name: str, module: str | None = None) -> Any:
     UserError: nothing of this name is registered, or there is no such module.
   """
   from mtm.data._tensorflow import seqio
-
-  register(module)
   from mtm.data.sources import prompted
 
-  names = {*seqio().TaskRegistry.names(), *seqio().MixtureRegistry.names()}
-  if name not in names and not prompted.named(name, module):
+  def names() -> set[str]:
+    return {*seqio().TaskRegistry.names(), *seqio().MixtureRegistry.names()}
+
+  register(module, sets=False)
+  if name not in names() and not prompted.named(name, module):
+    register()
+  if name not in names():
     raise UserError(
-      f"no task or mixture {name!r} is registered{nearest(name, names)} "
+      f"no task or mixture {name!r} is registered{nearest(name, names())} "
       "(`mtm tasks` lists them; MIXTURE_OR_TASK_MODULE names a module with your own)"
     )
   return seqio().get_mixture_or_task(name)

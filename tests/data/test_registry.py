@@ -60,3 +60,21 @@ def test_a_users_module_imports_without_tensorflow_and_its_task_is_found(tmp_pat
     env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": ""},
   )
   assert done.stdout.split() == ["False", "own"], done.stderr
+
+
+def test_a_mixture_of_ones_own_may_name_a_set_with_prompts(tmp_path):
+  (tmp_path / "own_mixture.py").write_text(
+    "from mtm.data.sources.mixtures import mixture\nmixture('own', ['is_larger', 'stdlib_docstrings'])\n"
+  )
+  code = (
+    "import sys; sys.path.insert(0, ''); from mtm.data import registry;"
+    "print(*(task.name for task in registry.find('own', 'own_mixture').tasks))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    capture_output=True,
+    text=True,
+    cwd=tmp_path,
+    env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": ""},
+  )
+  assert done.stdout.split() == ["is_larger", "stdlib_docstrings"], done.stderr

@@ -125,14 +125,13 @@ class Variant:
     return [exemplar.text + shots.separator for exemplar in found]
 
 
-def add(data: Prompted, metrics: Metrics = {}) -> None:  # noqa: B006 (read only)
-  """Registers the tasks of a set, now or when tasks are first looked up.
-
-  Args:
-    data: the set.
-    metrics: see `Metrics`; what is not there counts exact answers.
-  """
+def measured(metrics: Metrics) -> None:
+  """Tells what the metrics that sets name are; a name that is not told counts exact answers."""
   _metrics.update(metrics)
+
+
+def add(data: Prompted) -> None:
+  """Registers the tasks of a set, now or when tasks are first looked up."""
   variants = [Variant(data), *(Variant(data, template.name) for template in data.templates)]
   if any(template.reasons for template in data.templates):
     variants.append(Variant(data, reasons=True))
