@@ -102,7 +102,7 @@ def _named(name: str) -> str:
 
 
 # How a word is asked about. What stands after it is one letter, for a small model finds it by its
-# distance; the last three are never trained on.
+# distance; `prompt_variety` holds out the last three.
 WORDINGS = (
   "Q: {question}?", "{question}=", "Write the {question}:", "Tell me the {question}!",
   "User: {question};", "Please give {question}.", "Now {question}/",
