@@ -111,7 +111,8 @@ def train(
     special = _special(model, train_data, home, initial_checkpoint)
     train_data = train_data.beginning(special.begin_id or 0)
     shapes = {n: jax.ShapeDtypeStruct(*s) for n, s in train_data.shapes(objective).items()}
-    batches = train_data.batches(objective, (jax.process_index(), jax.process_count()))
+    host = jax.process_index(), jax.process_count()
+    batches = train_data.batches(objective, host, gather=setup.gathered)
   trainer = Trainer(
     model, objective, optimizer, plan, shapes, seed, microbatches, normalizer, loss_scale, memory
   )

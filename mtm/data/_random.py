@@ -52,8 +52,8 @@ class Uniforms:
     return float(self._values[offset])
 
 
-def permuted(size: int, start: int, stop: int, seed: int, name: str) -> np.ndarray:
-  """`range(size)` in a pseudorandom order, from `start` to `stop`: int64 `[stop - start]`.
+def permuted(size: int, start: int, stop: int, seed: int, name: str, step: int = 1) -> np.ndarray:
+  """`range(size)` in a pseudorandom order, from `start` to `stop` by `step`: int64, one dimension.
 
   A Feistel network on the next power of four, walked until it lands inside (Black & Rogaway 2002,
   "Ciphers with arbitrary finite domains"): no table, so a corpus of any size is shuffled whole.
@@ -62,12 +62,17 @@ def permuted(size: int, start: int, stop: int, seed: int, name: str) -> np.ndarr
   keys = np.random.Generator(np.random.Philox(key=_key(seed, name))).integers(
     0, 2**63, ROUNDS, np.uint64
   )
-  x = np.arange(start, stop, dtype=np.uint64)
+  x = np.arange(start, stop, step, dtype=np.uint64)
   todo = np.arange(len(x))
   while len(todo):
     x[todo] = _feistel(x[todo], half, keys)
     todo = todo[x[todo] >= size]
   return x.astype(np.int64)
+
+
+def named(name: str, shard: tuple[int, int]) -> str:
+  """The name by which a shard (its number, and how many there are) draws; one alone has none."""
+  return name if shard[1] == 1 else f"{name}/{shard[0]} of {shard[1]}"
 
 
 def _feistel(x: np.ndarray, half: int, keys: np.ndarray) -> np.ndarray:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtm.data.features import Layout
 from mtm.data.prefetch import Prefetch
-from mtm.data.rows import Rows, Snapshot, from_json, to_json
+from mtm.data.shards import Shards, Snapshots, counts, joined, read, saved
 from mtm.errors import UserError
+
+Gather = Callable[[dict[str, Any]], list[dict[str, Any]]]  # what each host says, in their order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +25,41 @@ class Cut:
     shard: number of this host and how many there are: it gets its stretch of every batch's rows.
     limit: batches in all; None: as many as the rows give.
     prefetch: batches made ahead by a thread; 0: none.
+    shards: of the data: each fills its stretch of every batch's rows.
   """
 
   rows: int
   shard: tuple[int, int] = (0, 1)
   limit: int | None = None
   prefetch: int = 2
+  shards: int = 1
+
+  @property
+  def each(self) -> int:
+    """Rows of a batch that one shard fills.
+
+    Raises:
+      UserError: the shards do not divide the batch.
+    """
+    if self.shards < 1 or self.rows % self.shards:
+      divisors = [n for n in range(1, self.rows + 1) if self.rows % n == 0]
+      raise UserError(
+        f"shards = {self.shards} of the data do not divide batch_size = {self.rows}; take one of"
+        f" {', '.join(map(str, divisors[:12]))}"
+      )
+    return self.rows // self.shards
+
+  @property
+  def read(self) -> range:
+    """The numbers of the shards that fill this host's rows."""
+    local = self.local
+    return range(local.start // self.each, -(-local.stop // self.each))
+
+  @property
+  def own(self) -> slice:
+    """This host's among the rows of the shards that it reads."""
+    before = self.read.start * self.each
+    return slice(self.local.start - before, self.local.stop - before)
 
   @property
   def local(self) -> slice:
@@ -53,38 +84,41 @@ class _Ready(NamedTuple):
 
   batch: dict[str, np.ndarray]
   number: int
-  snapshot: Snapshot
+  snapshots: Snapshots
 
 
 class RowBatches:
-  """Implements `mtm.types.Batches` over `Rows`.
+  """Implements `mtm.types.Batches` over `Shards`.
 
-  Every host makes the rows of all, and hands out its own: so the global batches, and the state,
-  are the same for any number of hosts.
+  Every host makes the rows of the shards that have some of its own, and hands out its own: so the
+  global batches, and the state, are the same for any number of hosts.
 
   Args:
-    rows: the packed rows; nobody else may use them.
+    rows: those shards, `Cut.read`; nobody else may use them.
     layout: of the batch.
     cut: rows of a batch.
     vocab_size: an id beyond it is an error.
     identity: what a state must be of: JSON-able; see `restore`.
     rates: task → its share of the mixture; they add up to 1.
+    gather: for the state, where hosts read several shards.
   """
 
   def __init__(
     self,
-    rows: Rows,
+    rows: Shards,
     layout: Layout,
     cut: Cut,
     vocab_size: int,
     identity: Mapping[str, Any],
     rates: Mapping[str, float],
+    gather: Gather = lambda mine: [mine],
   ) -> None:
     self._rows, self._layout, self._cut = rows, layout, cut
-    self._local, self._vocab_size = cut.local, vocab_size
+    self._vocab_size, self._gather = vocab_size, gather
+    cut.own  # noqa: B018 (checks it)
     self._identity, self._rates = dict(identity), dict(rates)
     self._made = self._given = 0
-    self._snapshot = rows.snapshot()
+    self._snapshots = rows.snapshot()
     self._ahead: Prefetch[_Ready] | None = None
 
   def __iter__(self) -> RowBatches:
@@ -98,12 +132,17 @@ class RowBatches:
     """
     if self._ahead is None:
       self._ahead = Prefetch(self._make, self._cut.prefetch)
-    batch, self._given, self._snapshot = next(self._ahead)
+    batch, self._given, self._snapshots = next(self._ahead)
     return batch
 
   def state(self) -> dict[str, Any]:
-    """Where the batches handed out end, as JSON-able values; what was made ahead does not count."""
-    return {"of": self._identity, "batches": self._given, **to_json(self._snapshot)}
+    """Where the batches handed out end, as JSON-able values; what was made ahead does not count.
+
+    Of several shards all hosts must ask at once: each tells the others where its own stand.
+    """
+    mine = saved(self._snapshots, self._cut.shards)
+    every = joined([mine] if self._cut.shards == 1 else self._gather(mine))
+    return {"of": self._identity, "batches": self._given, **every}
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Goes on after the batch at which `state` was taken.
@@ -112,10 +151,10 @@ class RowBatches:
 
     Raises:
       UserError: the state is damaged, or of other data: another mixture, rate, split, objective,
-        length, seed, or other examples.
+        length, seed, number of shards, or other examples.
     """
     try:
-      told, given, snapshot = dict(state["of"]), int(state["batches"]), from_json(state)
+      told, given, snapshots = dict(state["of"]), int(state["batches"]), read(state)
     except (KeyError, TypeError, ValueError) as e:
       raise UserError(f"the saved data state is damaged ({type(e).__name__}: {e})") from e
     for name in {**self._identity, **told}:
@@ -125,19 +164,22 @@ class RowBatches:
           f"{self._identity.get(name)}; set it back, or start from a checkpoint without its data"
         )
     self.close()
-    self._rows.restore(snapshot)
+    try:
+      self._rows.restore(snapshots)
+    except KeyError as e:
+      raise UserError(f"the saved data state is damaged: it lacks shard {e}") from e
     self._made = self._given = given
-    self._snapshot, self._ahead = snapshot, None
+    self._snapshots, self._ahead = self._rows.snapshot(), None
 
   def proportions(self) -> dict[str, dict[str, float]]:
-    """For each task what was drawn up to the last batch, exactly.
+    """For each task what was drawn up to the last batch, exactly, of the shards that are read here.
 
     Returns:
       task → `rate` (its share by the mixture's rates), `realised` (its share of the examples),
       `examples` and `tokens` (as the rows hold them, sentinels and ends included).
     """
-    counts = {name: state[2:] for name, state in self._snapshot.streams.items()}
-    total = sum(examples for examples, _ in counts.values())
+    drawn = counts(self._snapshots)
+    total = sum(examples for examples, _ in drawn.values())
     return {
       name: {
         "rate": self._rates[name],
@@ -145,7 +187,7 @@ class RowBatches:
         "examples": examples,
         "tokens": tokens,
       }
-      for name, (examples, tokens) in counts.items()
+      for name, (examples, tokens) in drawn.items()
     }
 
   def close(self) -> None:
@@ -157,11 +199,11 @@ class RowBatches:
     """The next batch; in the thread."""
     if self._cut.limit is not None and self._made >= self._cut.limit:
       return None
-    rows = self._rows.take(self._cut.rows)
+    rows = self._rows.take(self._cut.each)
     if not rows:
       return None
-    count = self._local.stop - self._local.start
-    batch = self._layout.assemble(rows[self._local], count)
+    own = self._cut.own
+    batch = self._layout.assemble(rows[own], own.stop - own.start)
     for name, values in batch.items():
       if name.endswith("_tokens") and values.max() >= self._vocab_size:
         raise UserError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtm.data._random import Uniforms
+from mtm.data._random import Uniforms, named
 
 
 class Mixing:
@@ -15,11 +15,12 @@ class Mixing:
   Args:
     rates: of the tasks, above 0; they need not add up to 1.
     seed: the data set's.
+    shard: the number of the shard that draws, and how many there are.
   """
 
-  def __init__(self, rates: Sequence[float], seed: int) -> None:
+  def __init__(self, rates: Sequence[float], seed: int, shard: tuple[int, int] = (0, 1)) -> None:
     self._rates = np.asarray(rates, np.float64)
-    self._uniforms = Uniforms(seed, "mixing")
+    self._uniforms = Uniforms(seed, named("mixing", shard))
     self._borders: dict[tuple[bool, ...], np.ndarray] = {}
 
   def choose(self, counter: int, live: tuple[bool, ...]) -> int:

@@ -14,13 +14,14 @@ import numpy as np
 
 from mtm.data import cached
 from mtm.data._random import Draws
-from mtm.data.batches import Cut, RowBatches
+from mtm.data.batches import Cut, Gather, RowBatches
 from mtm.data.mixing import Mixing
 from mtm.data.pool import Pool, size_for
 from mtm.data.preprocessors._base import Preprocessor
 from mtm.data.provider import TaskSplit, splits_of
 from mtm.data.registry import find
 from mtm.data.rows import Feed, Rows
+from mtm.data.shards import Shards
 from mtm.data.streams import CachedReader, DirectReader, Reader, Stream
 from mtm.data.vocabulary import Vocabulary
 from mtm.errors import UserError, nearest
@@ -57,6 +58,10 @@ class Dataset:
       None: there is no such feature.
     inputs_end: whether `inputs` keep the end-of-sequence id that their task adds; a decoder alone
       is asked without one, so what it is trained on should have none either.
+    shards: into how many parts the examples are dealt. Each is mixed, packed and shuffled by itself
+      and fills its stretch of every batch's rows, so that a host reads the shards of its own rows
+      and no other: many hosts need as many shards. Batches depend on this number, not on that of
+      hosts. For endless data.
   """
 
   mixture_or_task_name: str
@@ -73,9 +78,14 @@ class Dataset:
   begin_id: int | None = None
   domains: Sequence[str] | None = None
   inputs_end: bool = True
+  shards: int = 1
 
   def batches(
-    self, objective: Objective, shard: tuple[int, int] = (0, 1), prefetch: int = 2
+    self,
+    objective: Objective,
+    shard: tuple[int, int] = (0, 1),
+    prefetch: int = 2,
+    gather: Gather = lambda mine: [mine],
   ) -> RowBatches:
     """The stream of batches `[batch_size / hosts, length]`, int32; see `RowBatches`.
 
@@ -83,22 +93,25 @@ class Dataset:
       objective: names the preprocessor.
       shard: number of this host, and how many there are.
       prefetch: batches that a thread makes ahead; 0: no thread.
+      gather: what each host says of its shards, from what this one says; all call it at once.
 
     Raises:
       UserError: the task, split or a feature is unknown, a length is missing or does not serve,
-        the data are empty, a task is none of the domains, or hosts do not divide the batch.
+        the data are empty, a task is none of the domains, hosts or shards do not divide the batch,
+        or there are several shards of finite data.
     """
-    cut = Cut(self.batch_size, shard, self.num_batches, prefetch)
+    if self.shards != 1 and self.num_epochs is not None:
+      raise UserError(
+        f"shards = {self.shards} would not end together: with num_epochs = {self.num_epochs} take 1"
+      )
+    cut = Cut(self.batch_size, shard, self.num_batches, prefetch, self.shards)
     preprocessor = self._preprocessor(objective)
     splits = self._splits()
     feeds = [self._feed(split, preprocessor) for split in splits]
     total = sum(feed.rate for feed in feeds)
     rates = {feed.name: feed.rate / total for feed in feeds}
-    mixing = Mixing([feed.rate for feed in feeds], self.seed)
-    size = size_for(tuple(preprocessor.layout.lengths.values())) if self.shuffle else 1
-    rows = Rows(feeds, mixing, preprocessor, self.pack, Pool(size, self.seed))
     return RowBatches(
-      rows,
+      Shards({number: self._rows(feeds, preprocessor, number) for number in cut.read}),
       dataclasses.replace(
         preprocessor.layout, begin_id=self.begin_id or 0, domains=self._labels(feeds)
       ),
@@ -106,6 +119,7 @@ class Dataset:
       splits[0].vocabulary(splits[0].text).vocab_size,
       self._identity(preprocessor, feeds),
       rates,
+      gather,
     )
 
   def shapes(self, objective: Objective) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -202,6 +216,15 @@ class Dataset:
         )
     return splits
 
+  def _rows(self, feeds: list[Feed], preprocessor: Preprocessor, number: int) -> Rows:
+    """Those of a shard."""
+    shard = number, self.shards
+    own = [dataclasses.replace(feed, stream=feed.stream.dealt(shard)) for feed in feeds]
+    mixing = Mixing([feed.rate for feed in feeds], self.seed, shard)
+    size = size_for(tuple(preprocessor.layout.lengths.values())) if self.shuffle else 1
+    pool = Pool(max(size // self.shards, 1), self.seed, shard)
+    return Rows(own, mixing, preprocessor, self.pack, pool)
+
   def _feed(self, split: TaskSplit, preprocessor: Preprocessor) -> Feed:
     """A task, opened."""
     try:
@@ -246,6 +269,7 @@ class Dataset:
       "shuffle": self.shuffle,
       "seed": self.seed,
       **({} if self.inputs_end else {"inputs_end": False}),
+      **({} if self.shards == 1 else {"shards": self.shards}),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from mtm.data._random import Uniforms
+from mtm.data._random import Uniforms, named
 from mtm.data.features import Piece, Source
 
 T = TypeVar("T")
@@ -21,13 +21,13 @@ class Pool:
     sources: those of the pieces of the rows it holds, kept at hand since every batch is saved.
   """
 
-  def __init__(self, size: int, seed: int) -> None:
-    """An empty pool that wants to hold `size` rows before it gives one."""
+  def __init__(self, size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> None:
+    """An empty pool that wants to hold `size` rows before it gives one; `shard`: see `Mixing`."""
     self.given = 0
     self.sources: list[list[Source]] = []
     self._rows: list[list[Piece]] = []
     self._size = size
-    self._uniforms = Uniforms(seed, "rows")
+    self._uniforms = Uniforms(seed, named("rows", shard))
 
   def __len__(self) -> int:
     return len(self._rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from mtm.errors import UserError
 from mtm.types import Model, Objective
@@ -49,6 +52,16 @@ def cache_directory() -> Path:
   """Where mtm keeps what it can make again: `MTM_CACHE`, or `mtm` in the user's cache."""
   home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
   return Path(os.environ.get("MTM_CACHE") or Path(home) / "mtm")
+
+
+def gathered(mine: dict[str, Any]) -> list[dict[str, Any]]:
+  """What each process says, in their order, from what this one says (JSON-able); all call it."""
+  if jax.process_count() == 1:
+    return [mine]
+  told = np.frombuffer(json.dumps(mine).encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(told.size))
+  every = multihost_utils.process_allgather(np.pad(told, (0, int(sizes.max()) - told.size)))
+  return [json.loads(bytes(one[:size])) for one, size in zip(every, sizes, strict=True)]
 
 
 def check(model: Model, objective: Objective, data: Any) -> None:

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from mtm.data.batches import Cut, RowBatches
+from mtm.data.shards import Shards
 from mtm.errors import UserError
 from tests.data.test_rows import LM, TEXTS, make
 from tests.data.toy import VOCAB
 
 
 def batches(cut, vocab_size=VOCAB, **kwargs):
-  rows = make(TEXTS, LM, **kwargs)
+  rows = Shards({0: make(TEXTS, LM, **kwargs)})
   return RowBatches(rows, LM.layout, cut, vocab_size, {"name": "toy"}, {"0": 0.5, "1": 0.5})
 
 

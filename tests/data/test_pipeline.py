@@ -36,15 +36,6 @@ def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setattr(pool, "MOST", 128)
 
 
-@pytest.fixture
-def three() -> str:
-  """A mixture of three tasks whose documents are short, middling and long."""
-  for name, count, low, high in (("toy_a", 20, 1, 9), ("toy_b", 15, 10, 30), ("toy_c", 9, 40, 90)):
-    add_task(name, documents(count, low, high, count), documents(count, low, high, count + 1))
-  seqio().MixtureRegistry.add("toy_three", [("toy_a", 5.0), ("toy_b", 2.5), ("toy_c", 1.0)])
-  return "toy_three"
-
-
 def read(batches, n):
   return [next(batches) for _ in range(n)]
 

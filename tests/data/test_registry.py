@@ -64,7 +64,8 @@ def test_a_users_module_imports_without_tensorflow_and_its_task_is_found(tmp_pat
 
 def test_a_mixture_of_ones_own_may_name_a_set_with_prompts(tmp_path):
   (tmp_path / "own_mixture.py").write_text(
-    "from mtm.data.sources.mixtures import mixture\nmixture('own', ['is_larger', 'stdlib_docstrings'])\n"
+    "from mtm.data.sources.mixtures import mixture\n"
+    "mixture('own', ['is_larger', 'stdlib_docstrings'])\n"
   )
   code = (
     "import sys; sys.path.insert(0, ''); from mtm.data import registry;"

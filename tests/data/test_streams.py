@@ -44,6 +44,21 @@ def test_an_epoch_holds_every_example_once_and_can_be_entered_anywhere(reader, s
     assert numbers(reader(seed).walk(2, position)) == whole[position:]
 
 
+@pytest.mark.parametrize("seed", [None, 0])
+def test_shards_share_out_the_examples_and_can_be_entered_anywhere(reader, seed):
+  whole = numbers(reader(seed).walk(2, 0))
+  shards = [reader(seed).dealt((i, 3)) for i in range(3)]
+  parts = [numbers(shard.walk(2, 0)) for shard in shards]
+  assert sorted(sum(parts, [])) == sorted(whole)
+  assert {len(part) for part in parts} == {COUNT // 3, COUNT // 3 + 1}
+  for shard, part in zip(shards, parts, strict=True):
+    assert [numbers(shard.walk(2, n)) for n in range(len(part))] == [
+      part[n:] for n in range(len(part))
+    ]
+  if isinstance(shards[0], CachedReader):
+    assert parts == [whole[i::3] for i in range(3)]
+
+
 def test_without_a_seed_the_order_is_the_sources(reader):
   assert numbers(reader(None).walk(0, 0)) == list(range(COUNT))
 

@@ -1,4 +1,5 @@
-"""Several processes that talk over the network train the quickstart as one process does."""
+"""Several processes that talk over the network train the quickstart as one process does, each on
+its own shards of the data."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ FLAGS = [
   "--gin.llama.llama.mlp=64", "--gin.llama.llama.heads=2", "--gin.schedules.linear.warmup_steps=1",
   "--gin.schedules.linear.total_steps=4", "--gin.TASK_FEATURE_LENGTHS={'targets': 32}",
   "--gin.EVAL_STEPS=1", "--gin.EVAL_PERIOD=2", "--gin.CHECKPOINT_PERIOD=2",
-  "--gin.sampling.Sample.prompts=['a']",
+  "--gin.sampling.Sample.prompts=['a']", f"--gin.DATA_SHARDS={DEVICES}",
 ]  # fmt: skip
 
 
