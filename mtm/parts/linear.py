@@ -6,7 +6,6 @@ so mixed precision is a matter of the whole model and no part carries a dtype.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -131,14 +130,17 @@ class Dense(nn.Module):
     return y
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _dense(x: jax.Array, kernel: jax.Array, contract: int) -> jax.Array:
+def _product(x: jax.Array, kernel: jax.Array, contract: int) -> jax.Array:
   contracted = tuple(range(x.ndim - contract, x.ndim)), tuple(range(contract))
   return jax.lax.dot_general(x, kernel, (contracted, ((), ())))
 
 
+_dense = jax.custom_vjp(_product, nondiff_argnums=(2,))
+
+
 def _dense_forward(x: jax.Array, kernel: jax.Array, contract: int):
-  return _dense(x, kernel, contract), (x, kernel)
+  # Not `_dense`: policies of recomputation look for products, and do not look into it.
+  return _product(x, kernel, contract), (x, kernel)
 
 
 def _dense_backward(contract: int, saved: tuple[jax.Array, jax.Array], g: jax.Array):
