@@ -139,7 +139,13 @@ def train(
     if pipeline is not None:
       run.note(pipeline.told(plan.mesh.shape["stage"]))
     run.observers.append(
-      Log(run, writer, progress.update if first else _silent, log_period, *_flops(trainer, plain))
+      Log(
+        run,
+        writer,
+        progress.update if first else _silent,
+        log_period,
+        lambda: _flops(trainer, plain),
+      )  # fmt: skip
     )
     run.observers.append(Watch(collapse, run.note, home if first else None))
     actions: list[loop.Action] = []

@@ -6,6 +6,7 @@ An action is called after every step and decides itself whether it is due.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from mtm.training.trainer import Evaluator
 from mtm.types import Batch, Batches, Objective, Params
 
 Show = Callable[[int, Mapping[str, float]], None]
+Work = tuple[float | None, float | None]
 
 
 class EvaluationData(Protocol):
@@ -49,16 +51,15 @@ class Log:
     writer: None on all hosts but the first.
     show: draws the progress bar.
     period: steps between two lines.
-    flops: model FLOPs of a step; None: unknown.
-    peak: FLOP/s of all devices together; None: unknown.
+    work: gives the model FLOPs of a step, and the FLOP/s of all devices together; None where it is
+      unknown. It is asked once, after the first step was told: counting takes a second or more.
   """
 
   run: Run
   writer: MetricsWriter | None
   show: Show
   period: int
-  flops: float | None = None
-  peak: float | None = None
+  work: Callable[[], Work] = lambda: (None, None)
 
   def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
     rates = self._rates()
@@ -66,6 +67,11 @@ class Log:
     if self.writer is not None and (step % self.period == 0 or step >= self.run.total):
       values = {name: value for name, value in metrics.items() if name != "step"}
       self.writer.write(step, "train", {**values, **rates, "tokens": self.run.tokens})
+    self._work  # noqa: B018 (counts within the first step, which no rate holds)
+
+  @functools.cached_property
+  def _work(self) -> Work:
+    return self.work()
 
   def _rates(self) -> dict[str, float]:
     """Over the steps of this process; the newest one is still in flight and does not count."""
@@ -78,8 +84,9 @@ class Log:
       "steps_per_second": pace,
       "waiting": clock.waited / clock.busy,
     }
-    if self.flops and self.peak:
-      rates["mfu"] = self.flops * pace / self.peak
+    step, peak = self._work
+    if step and peak:
+      rates["mfu"] = step * pace / peak
     return rates
 
 

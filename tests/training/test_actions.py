@@ -87,7 +87,7 @@ class TestLog:
     device, total = Device(), 9
     monkeypatch.setattr(loop, "time", device)
     run = Run(device, device, 0, 0, total)
-    run.observers.append(Log(run, writer, lambda *_: None, 1, flops=6e9, peak=1e12))
+    run.observers.append(Log(run, writer, lambda *_: None, 1, lambda: (6e9, 1e12)))
 
     def evaluate(run):
       if run.step in (4, 7):
@@ -109,16 +109,33 @@ class TestLog:
   def test_rates_are_means_over_the_steps_that_are_over(self):
     clock = Clock(waited=0.5, busy=2.0, compiled=9.0, steps=4, tokens=50.0, read=5)
     shown = []
-    log = Log(run_at(5, clock=clock), None, lambda step, m: shown.append(m), 1, 8.0, 100.0)
+    log = Log(
+      run_at(5, clock=clock), None, lambda step, m: shown.append(m), 1, lambda: (8.0, 100.0)
+    )
     log(5, {"loss": 1.0})
     rates = {"steps_per_second": 1.5, "tokens_per_second": 15.0, "waiting": 0.25, "mfu": 0.12}
     assert shown == [{"loss": 1.0, **{name: pytest.approx(x) for name, x in rates.items()}}]
+
+  def test_work_is_counted_once_and_after_the_first_step_was_told(self):
+    told = []
+
+    def work():
+      told.append("counted")
+      return 8.0, 100.0
+
+    clock = Clock(busy=4.0, steps=2, tokens=1.0, read=1)
+    run = run_at(5, clock=Clock())
+    log = Log(run, None, lambda step, m: told.append(step), 1, work)
+    log(5, {})
+    run.clock = clock
+    log(6, {})
+    assert told == [5, "counted", 6]
 
   @pytest.mark.parametrize(("flops", "peak"), [(None, 100.0), (8.0, None)])
   def test_utilisation_is_left_out_where_it_is_unknown(self, flops, peak):
     shown = []
     run = run_at(5, clock=Clock(busy=2.0, steps=4, tokens=50.0, read=5))
-    Log(run, None, lambda step, m: shown.append(m), 1, flops, peak)(5, {})
+    Log(run, None, lambda step, m: shown.append(m), 1, lambda: (flops, peak))(5, {})
     assert shown[0].keys() == {"steps_per_second", "tokens_per_second", "waiting"}
 
   def test_a_line_is_written_every_period_and_at_the_end_and_the_bar_sees_every_step(self, writer):
