@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -110,6 +112,18 @@ def decoding(
   return compiled(plan.jit(run), params, batch, quick=quick)
 
 
+@contextlib.contextmanager
+def _not_kept() -> Iterator[None]:
+  """Leaves programs out of JAX's cache: where their chips are not, it cannot read them back."""
+  name = "jax_persistent_cache_min_compile_time_secs"
+  before = getattr(jax.config, name)
+  jax.config.update(name, float("inf"))
+  try:
+    yield
+  finally:
+    jax.config.update(name, before)
+
+
 def compiled(jitted: Any, *args: Any, quick: bool = False) -> Compiled:
   """Traces and compiles; running out of memory is an answer, other errors are errors."""
   began = time.perf_counter()
@@ -119,7 +133,8 @@ def compiled(jitted: Any, *args: Any, quick: bool = False) -> Compiled:
   lowered = traced.lower()
   middle = time.perf_counter()
   try:
-    executable, message = lowered.compile(_QUICK if quick else None), ""
+    with _not_kept():
+      executable, message = lowered.compile(_QUICK if quick else None), ""
   except jax.errors.JaxRuntimeError as error:
     if not _MEMORY.search(str(error)):
       raise
