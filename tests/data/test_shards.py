@@ -38,12 +38,15 @@ class Gathering:
     return gather
 
 
-@pytest.mark.parametrize("hosts", [2, 3, 4])
-@pytest.mark.parametrize("use_cached", [True, False])
+@pytest.mark.parametrize(
+  ("hosts", "fields"),
+  [(2, {}), (3, {}), (4, {}), (2, {"use_cached": False, "shuffle": False})],
+  ids=["2", "3", "4", "without a cache"],
+)
 def test_shards_give_every_number_of_hosts_the_same_batches_and_each_reads_its_own(
-  three, hosts, use_cached
+  three, hosts, fields
 ):
-  data = Dataset(three, {"targets": 24}, batch_size=12, shards=6, use_cached=use_cached)
+  data = Dataset(three, {"targets": 24}, batch_size=12, shards=6, **fields)
   alone = data.batches(CausalLM(), prefetch=0)
   whole = read(alone, 3)
   gathering = Gathering()
