@@ -130,8 +130,9 @@ ROOT = Path(__file__).parents[1]
   [
     # 36 tensors of 2 MB and 2-MB chunks, of which arenas of malloc keep some.
     pytest.param((6, 2048, 1 << 21), 0.35, id="100MB"),
-    # 14 tensors of 52 MB: a tensor is there as stored, as ours and compressed.
-    pytest.param((2, 51200, 1 << 25), 0.35, id="740MB", marks=pytest.mark.slow),
+    # 14 tensors of 52 MB: a tensor is there as stored, as ours, in chunks and compressed, at most
+    # five times its size.
+    pytest.param((2, 51200, 1 << 25), 0.37, id="740MB", marks=pytest.mark.slow),
   ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
