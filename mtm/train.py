@@ -138,15 +138,8 @@ def train(
     run.note = progress.note if first else _silent
     if pipeline is not None:
       run.note(pipeline.told(plan.mesh.shape["stage"]))
-    run.observers.append(
-      Log(
-        run,
-        writer,
-        progress.update if first else _silent,
-        log_period,
-        lambda: _flops(trainer, plain),
-      )  # fmt: skip
-    )
+    show = progress.update if first else _silent
+    run.observers.append(Log(run, writer, show, log_period, lambda: _flops(trainer, plain)))
     run.observers.append(Watch(collapse, run.note, home if first else None))
     actions: list[loop.Action] = []
     if eval_data is not None:

@@ -42,6 +42,19 @@ def test_an_import_error_inside_the_module_is_not_hidden(tmp_path, monkeypatch):
     registry.register("needs_more")
 
 
+def said(code, folder):
+  """The words that a process of its own prints, in `folder`."""
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    capture_output=True,
+    text=True,
+    cwd=tmp_path,
+    env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": ""},
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout.split()
+
+
 def test_a_users_module_imports_without_tensorflow_and_its_task_is_found(tmp_path):
   (tmp_path / "own_tasks.py").write_text(
     "from mtm.data.sources.files import jsonl_task\n"
@@ -52,14 +65,7 @@ def test_a_users_module_imports_without_tensorflow_and_its_task_is_found(tmp_pat
     "import own_tasks; print('tensorflow' in sys.modules);"
     "from mtm.data import registry; print(registry.find('own', 'own_tasks').name)"
   )
-  done = subprocess.run(
-    [sys.executable, "-c", code],
-    capture_output=True,
-    text=True,
-    cwd=tmp_path,
-    env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": ""},
-  )
-  assert done.stdout.split() == ["False", "own"], done.stderr
+  assert said(code, tmp_path) == ["False", "own"]
 
 
 def test_a_mixture_of_ones_own_may_name_a_set_with_prompts(tmp_path):
@@ -71,11 +77,4 @@ def test_a_mixture_of_ones_own_may_name_a_set_with_prompts(tmp_path):
     "import sys; sys.path.insert(0, ''); from mtm.data import registry;"
     "print(*(task.name for task in registry.find('own', 'own_mixture').tasks))"
   )
-  done = subprocess.run(
-    [sys.executable, "-c", code],
-    capture_output=True,
-    text=True,
-    cwd=tmp_path,
-    env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": ""},
-  )
-  assert done.stdout.split() == ["is_larger", "stdlib_docstrings"], done.stderr
+  assert said(code, tmp_path) == ["is_larger", "stdlib_docstrings"]
