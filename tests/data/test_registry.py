@@ -48,7 +48,7 @@ def said(code, folder):
     [sys.executable, "-c", code],
     capture_output=True,
     text=True,
-    cwd=tmp_path,
+    cwd=folder,
     env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": ""},
   )
   assert done.returncode == 0, done.stderr
