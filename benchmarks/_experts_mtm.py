@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,23 +21,33 @@ from mtm.parts.experts.routers.switch import Switch
 from mtm.parts.mlp import Mlp
 
 WARM_UP = 3
-BATCH, LENGTH, EMBED, HIDDEN = 8, 512, 256, 1024
 
 
-def layer(name: str) -> Any:
+class Shape(NamedTuple):
+  """Of the input, and of the layer."""
+
+  batch: int = 8
+  length: int = 512
+  embed: int = 256
+  hidden: int = 1024
+  dtype: str = "float32"
+
+
+def layer(name: str, hidden: int) -> Any:
   """`dense`, or `DISPATCH-EXPERTS[-ENGINE]`: top-1, so of as many FLOPs as the dense one."""
   if name == "dense":
-    return Mlp(HIDDEN)
+    return Mlp(hidden)
   kind, experts, *engine = name.split("-")
   dispatch = {"capacity": Capacity(1.25), "dropless": Dropless()}[kind]
-  return Experts(int(experts), Switch(), ExpertMlp(HIDDEN), dispatch, engine=(*engine, "auto")[0])
+  return Experts(int(experts), Switch(), ExpertMlp(hidden), dispatch, engine=(*engine, "auto")[0])
 
 
-def pass_of(name: str) -> Callable[[], Any]:
+def pass_of(name: str, shape: Shape) -> Callable[[], Any]:
   """Forward and backward of a layer in training, compiled: the output and all gradients."""
-  module, key = layer(name), jax.random.key(0)
-  x, d_y = jax.random.normal(key, (2, BATCH, LENGTH, EMBED))
-  context = Context(jnp.broadcast_to(jnp.arange(LENGTH), (BATCH, LENGTH)), train=True)
+  module, key = layer(name, shape.hidden), jax.random.key(0)
+  rows = shape.batch, shape.length
+  x, d_y = jax.random.normal(key, (2, *rows, shape.embed), shape.dtype)
+  context = Context(jnp.broadcast_to(jnp.arange(shape.length), rows), train=True)
 
   def work(weights: Any, x: jax.Array, d_y: jax.Array, key: jax.Array) -> Any:
     def loss(weights: Any, x: jax.Array) -> Any:
@@ -64,7 +74,7 @@ def timed(run: Callable[[], Any], steps: int) -> list[float]:
 
 def main(name: str, steps: str) -> None:
   """Prints `{"seconds": [...], "versions": {...}}`."""
-  seconds = timed(pass_of(name), int(steps))
+  seconds = timed(pass_of(name, Shape()), int(steps))
   print(json.dumps({"seconds": seconds, "versions": {"jax": jax.__version__}}))
 
 

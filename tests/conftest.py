@@ -34,6 +34,21 @@ def pytest_configure(config: pytest.Config) -> None:
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+  """Where there are fewer devices, as on a machine with one GPU, a test of more is skipped."""
+  import jax
+
+  from mtm.errors import UserError
+
+  try:
+    return (yield)
+  except UserError as error:
+    if jax.device_count() < 8 and f"does not fit {jax.device_count()} " in str(error):
+      pytest.skip(str(error))
+    raise
+
+
 @pytest.fixture(autouse=True)
 def one_device() -> Iterator[None]:
   """Without a mesh of its own a test runs on one device, although there are eight."""

@@ -93,7 +93,7 @@ class Attention(nn.Module):
       positions=places,
       scale=self.scale,
       dropout=_dropout(self, context),
-      kernel=self.kernel,
+      kernel=kernel_of(self),
     )
     return _output(self, engine(request), x_BLD.shape[-1]), Aux(cache)
 
@@ -150,7 +150,7 @@ class CrossAttention(nn.Module):
       segment_ids=(segments, source.segments),
       scale=self.scale,
       dropout=_dropout(self, context),
-      kernel=self.kernel,
+      kernel=kernel_of(self),
     )
     cache = context.cache  # what it remembers stays as it is
     if cache is not None and source.x is not None:
@@ -171,6 +171,12 @@ def head_width(embed: int, heads: int) -> int:
     near = min(divisors, key=lambda n: abs(n - heads))
     raise UserError(f"heads = {heads} does not divide embed = {embed}; {near} heads would")
   return embed // heads
+
+
+def kernel_of(part: Any) -> Kernel | str | None:
+  """The engine that a module asks for; None, so any, while its parameters are made: that is done in
+  float32, which the one asked for need not take."""
+  return None if part.is_initializing() else part.kernel
 
 
 def _project(

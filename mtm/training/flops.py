@@ -189,11 +189,20 @@ def _convolution(equation: Any) -> int:
   return 2 * math.prod(equation.outvars[0].aval.shape) * summed
 
 
+def _cudnn_attention(equation: Any) -> int:
+  """Scores and averages of cuDNN's fused attention, `[batch, length, heads, head_dim]`: of all
+  pairs, or of those in the window, as the other engines count."""
+  query, key, value = (v.aval.shape for v in equation.invars[:3])
+  keys = min(key[1], equation.params["sliding_window_length"] or key[1])
+  return 2 * math.prod(query[:3]) * keys * (query[3] + value[3])
+
+
 # By primitive: its own FLOPs; how often it runs what is within; how branches are joined.
 _PRODUCTS = {
   "dot_general": _dot,
   "ragged_dot_general": _ragged_dot,
   "conv_general_dilated": _convolution,
+  "dot_product_attention_fwd_wrapper": _cudnn_attention,
 }
 _TIMES: dict[str, Callable[[dict[str, Any]], int]] = {
   "scan": lambda p: p["length"],

@@ -1,11 +1,13 @@
 """The GPU check: rates are shares of the peak; engines that cannot run, and no GPU, are told."""
 
+import json
+import pathlib
 import sys
 
 from benchmarks import gpu_check
 
-RUN = {"kernel": "auto", "seconds": 0.5, "flops": 50e12, "tokens": 1000, "loss": 3.0}
-FAILED = {"kernel": "gpu", "failed": "it is for NVIDIA GPUs"}
+RUN = {"size": "1b", "kernel": "auto", "seconds": 0.5, "flops": 50e12, "tokens": 1000, "loss": 3.0}
+FAILED = {"size": "1b", "kernel": "gpu", "failed": "it is for NVIDIA GPUs"}
 
 
 def test_rates_are_work_over_time_and_shares_of_both_peaks():
@@ -30,3 +32,14 @@ def test_without_a_gpu_the_command_says_so_and_fails(monkeypatch, capsys):
   monkeypatch.setattr(sys, "argv", ["gpu_check"])
   assert gpu_check.main() == 1
   assert "the accelerator asked for (gpu) is not there" in capsys.readouterr().err
+
+
+def test_the_page_shows_what_was_measured():
+  root = pathlib.Path(gpu_check.__file__).parents[1]
+  runs = json.loads((root / "benchmarks/results/gpu_check.json").read_text())["runs"]
+  page = (root / "docs/parallelism.md").read_text()
+  for run in runs:
+    assert (
+      f"| {1e3 * run['seconds']:.0f} | {round(run['tokens_per_second'], -3):,.0f} |"
+      f" {run['tflops']:.0f} | {run['mfu_of_measured']:.0%} | {run['mfu_of_published']:.0%} |"
+    ).replace("%", " %") in page or run["kernel"] == "gpu"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,9 @@ from mtm.errors import UserError
 from mtm.parts.attention import Attention, CrossAttention, head_width
 from mtm.parts.bias import Bias
 from mtm.parts.context import Context
+from mtm.parts.kernels._choose import Request
+from mtm.parts.kernels.reference import Reference
+from mtm.parts.mixers.linformer import Linformer
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.positions.alibi import Alibi
 from tests.contracts.discovered import parameters
@@ -70,3 +76,24 @@ def test_heads_divide_the_width() -> None:
   assert head_width(64, 4) == 16
   with pytest.raises(UserError, match="heads = 5 does not divide embed = 64; 4 heads would"):
     head_width(64, 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfOnly(Reference):
+  """A kernel for bfloat16 alone, as cuDNN's."""
+
+  def supports(self, request: Request) -> str | None:
+    return None if request.q.dtype == jnp.bfloat16 else "bfloat16 only"
+
+
+@pytest.mark.parametrize(
+  "mixer",
+  [Attention(2, 4, kernel=HalfOnly()), Linformer(2, 4, 8, 3, kernel=HalfOnly())],
+  ids=["attention", "linformer"],
+)
+def test_parameters_are_made_whatever_the_kernel_computes_in(mixer: nn.Module) -> None:
+  params = parameters(mixer.init, X, Context(POSITIONS))
+  y, _ = mixer.apply(params, jnp.bfloat16(X), Context(POSITIONS))
+  assert y.dtype == jnp.bfloat16
+  with pytest.raises(UserError, match="cannot run this: bfloat16 only"):
+    mixer.apply(params, X, Context(POSITIONS))

@@ -1,6 +1,7 @@
 """The FLOP count, against closed forms."""
 
 import functools
+import importlib
 from types import SimpleNamespace
 
 import jax
@@ -110,6 +111,19 @@ def test_grouped_convolution_and_ragged_products():
   assert flops.count(conv, image, kernel) == 2 * (2 * 10 * 32) * (3 * 4)
   experts, sizes = jnp.zeros((4, 16, 24)), jnp.asarray([2, 2, 2, 2])
   assert flops.count(jax.lax.ragged_dot, X, experts, sizes) == 2 * 8 * 16 * 24
+
+
+@pytest.mark.parametrize(("window", "keys"), [(None, 8), ((2, 0), 3)])
+def test_attention_in_cudnn_counts_as_its_two_products(monkeypatch, window, keys):
+  """The traced call alone: where there is no GPU JAX's checks of the card are answered here."""
+  fused = importlib.import_module("jax._src.cudnn.fused_attention_stablehlo")
+  monkeypatch.setattr(fused, "check_cudnn_version", lambda: 91000)
+  monkeypatch.setattr(fused, "check_compute_capability", lambda capability: True)
+  x = jax.ShapeDtypeStruct((2, 8, 4, 16), jnp.bfloat16)
+  attend = functools.partial(
+    jax.nn.dot_product_attention, implementation="cudnn", is_causal=True, local_window_size=window
+  )
+  assert flops.count(attend, x, x, x) == 4 * (2 * 4 * 16) * 8 * keys
 
 
 def batch_of(model, rows, length):

@@ -17,6 +17,9 @@ from mtm.training.precision import LossScale
 from mtm.types import Sums
 from tests.training import tiny
 
+# Float32 sums in another order; a GPU takes other orders for other shapes of the same product.
+ROUNDING = 1e-6 if jax.default_backend() == "cpu" else 1e-5
+
 
 def norm(tree):
   return float(np.sqrt(sum(np.sum(np.square(x, dtype=np.float64)) for x in jax.tree.leaves(tree))))
@@ -53,12 +56,11 @@ class TestAccumulation:
     whole, sums = trainer(1).train_step(trainer(1).create(), batch)
     split, split_sums = trainer(parts).train_step(trainer(parts).create(), batch)
     expected, got = gradient_of(whole), gradient_of(split)
-    # The bound: float32 additions in another order.
-    assert norm(jax.tree.map(np.subtract, got, expected)) <= 1e-6 * norm(expected)
-    np.testing.assert_allclose(split_sums.loss, sums.loss, rtol=1e-6)
+    assert norm(jax.tree.map(np.subtract, got, expected)) <= ROUNDING * norm(expected)
+    np.testing.assert_allclose(split_sums.loss, sums.loss, rtol=ROUNDING)
     assert split_sums.weight == sums.weight == batch["decoder_loss_weights"].sum()
     for name in ("accuracy", "cross_entropy", "z_loss"):
-      np.testing.assert_allclose(split_sums.metrics[name], sums.metrics[name], rtol=1e-6)
+      np.testing.assert_allclose(split_sums.metrics[name], sums.metrics[name], rtol=ROUNDING)
 
   def test_gradients_are_those_of_the_mean_loss_over_targets(self):
     one, batch = trainer(1), PADDINGS["uneven"]
@@ -70,7 +72,7 @@ class TestAccumulation:
 
     expected = jax.device_get(jax.jit(jax.grad(mean))(state.params))
     got = gradient_of(one.train_step(state, batch)[0])
-    assert norm(jax.tree.map(np.subtract, got, expected)) <= 1e-6 * norm(expected)
+    assert norm(jax.tree.map(np.subtract, got, expected)) <= ROUNDING * norm(expected)
 
   def test_a_step_without_targets_has_no_gradient_and_no_nan(self):
     state, sums = trainer(1).train_step(trainer(1).create(), PADDINGS["no target at all"])
@@ -87,7 +89,7 @@ class TestAccumulation:
     keys = jax.random.key(0)
     total, sums = steps.accumulate(gradients, {"x": jnp.arange(8.0)}, keys, 4)
     expected = sum(jax.random.uniform(jax.random.fold_in(keys, i)) for i in range(4))
-    np.testing.assert_allclose(total["g"], expected, rtol=1e-6)
+    np.testing.assert_allclose(total["g"], expected, rtol=ROUNDING)
     assert sums.loss == 28 and sums.weight == 4
     assert set(seen) == {(2,)}
 
@@ -104,7 +106,7 @@ def test_a_normalizer_replaces_the_count_of_targets():
   got = gradient_of(fixed.train_step(fixed.create(), batch)[0])
   scale = batch["decoder_loss_weights"].sum() / 7.0
   wanted = jax.tree.map(lambda g: g * scale, expected)
-  assert norm(jax.tree.map(np.subtract, got, wanted)) <= 1e-6 * norm(wanted)
+  assert norm(jax.tree.map(np.subtract, got, wanted)) <= ROUNDING * norm(wanted)
 
 
 def test_norms_are_those_of_gradient_and_new_parameters():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mtm.errors import UserError
+from mtm.parts.attention import kernel_of
 from mtm.parts.context import Aux, Context
 from mtm.parts.kernels import Kernel, prepare
 from mtm.parts.kernels._choose import drop
@@ -112,7 +113,7 @@ class Linformer(nn.Module):
         jnp.einsum("blhr,blhk->brhk", jnp.broadcast_to(w, (*x.shape[:3], self.rank)), x)
         for w, x in zip(_as(along, q_BLHK.dtype), keys_values, strict=True)
       )
-      request = prepare(q_BLHK, k_BRHK, v_BRHK, Full(), dropout=dropped, kernel=self.kernel)
+      request = prepare(q_BLHK, k_BRHK, v_BRHK, Full(), dropout=dropped, kernel=kernel_of(self))
       return request[0](request[1])
 
     if context.segments is None:

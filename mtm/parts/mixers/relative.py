@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mtm.axes import constrain
 from mtm.errors import UserError
+from mtm.parts.attention import kernel_of
 from mtm.parts.bias import Bias
 from mtm.parts.context import Aux, Context
 from mtm.parts.dropout import Dropout
@@ -71,7 +72,7 @@ class Relative(nn.Module):
       segment_ids=None if context.segments is None else (context.segments, context.segments),
       labels={name: (label, label) for name, label in context.labels.items()},
       dropout=(self.make_rng("dropout"), self.dropout) if drops else None,
-      kernel=self.kernel,
+      kernel=kernel_of(self),
     )
     y_BLHK = constrain(engine(request), "batch", "length", "heads", "head_dim")
     axes = ("heads", "head_dim", "embed")

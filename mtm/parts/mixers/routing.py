@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mtm.errors import UserError
+from mtm.parts.attention import kernel_of
 from mtm.parts.context import Aux, Context
 from mtm.parts.kernels import Kernel, prepare
 from mtm.parts.linear import Initializer, declare
@@ -140,7 +141,7 @@ class Routing(nn.Module):
       segment_ids=None if context.segments is None else (segments(q_BHCW), segments(k_BHCW)),
       positions=(q_BHCW.reshape(-1, window), k_BHCW.reshape(-1, window)),
       dropout=(self.make_rng("dropout"), self.dropout) if drops else None,
-      kernel=self.kernel,
+      kernel=kernel_of(self),
     )
     return engine(request).reshape(*leading, window, self.head_dim)
 

@@ -59,6 +59,8 @@ def test_a_mesh_changes_nothing(sizes: dict[str, int]) -> None:
 @pytest.mark.parametrize("dispatch", [Dropless(), Capacity(8.0)], ids=["dropless", "capacity"])
 def test_work_grows_with_the_pairs_whatever_the_places(dispatch: Any) -> None:
   x, plan, weights = work(dispatch, tokens=64)
+  if not (plan.capacity is None or axes.is_for("cpu")):
+    pytest.skip("accelerators take places as they are")
   with axes.use(None):
     assert Gather(spread=1.0).cost(Work(x, plan, EXPERT, weights)) < 1.3
   with axes.use(tiny.on({"data": 2, "expert": 4}).activations):
