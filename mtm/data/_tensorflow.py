@@ -20,6 +20,7 @@ from typing import Any
 from mtm.errors import UserError
 
 _importing = threading.RLock()
+_came_loaded = False
 
 
 @functools.cache
@@ -45,6 +46,8 @@ def seqio() -> Any:
   Raises:
     UserError: it is not installed.
   """
+  global _came_loaded
+  _came_loaded = "seqio" in sys.modules
   tensorflow()
   with _quiet():
     found = _imported("seqio")
@@ -55,6 +58,11 @@ def seqio() -> Any:
     )
   )
   return found
+
+
+def came_loaded() -> bool:
+  """Whether somebody else has imported SeqIO before mtm did."""
+  return _came_loaded or ("seqio" in sys.modules and not seqio.cache_info().currsize)
 
 
 def _imported(name: str) -> Any:

@@ -6,28 +6,26 @@ import dataclasses
 import functools
 import importlib
 import itertools
-import logging
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mtm.data import cached
+from mtm.data import registry, remembered
 from mtm.data._random import Draws
 from mtm.data.batches import Cut, Gather, RowBatches
 from mtm.data.mixing import Mixing
 from mtm.data.pool import Pool, size_for
 from mtm.data.preprocessors._base import Preprocessor
 from mtm.data.provider import TaskSplit, splits_of
-from mtm.data.registry import find
 from mtm.data.rows import Feed, Rows
 from mtm.data.shards import Shards
+from mtm.data.split import Split
 from mtm.data.streams import CachedReader, DirectReader, Reader, Stream
 from mtm.data.vocabulary import Vocabulary
 from mtm.errors import UserError, nearest
 from mtm.types import Objective
-
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +60,9 @@ class Dataset:
       and fills its stretch of every batch's rows, so that a host reads the shards of its own rows
       and no other: many hosts need as many shards. Batches depend on this number, not on that of
       hosts. For endless data.
+    remember: whether what the task was found to be is kept with the cached tokens, so that a later
+      start reads them without SeqIO, see `remembered`; of mtm's own tasks, in a process in which
+      nobody else registers any.
   """
 
   mixture_or_task_name: str
@@ -79,6 +80,7 @@ class Dataset:
   domains: Sequence[str] | None = None
   inputs_end: bool = True
   shards: int = 1
+  remember: bool = False
 
   def batches(
     self,
@@ -108,6 +110,7 @@ class Dataset:
     preprocessor = self._preprocessor(objective)
     splits = self._splits()
     feeds = [self._feed(split, preprocessor) for split in splits]
+    self._keep(splits)
     total = sum(feed.rate for feed in feeds)
     rates = {feed.name: feed.rate / total for feed in feeds}
     return RowBatches(
@@ -147,7 +150,7 @@ class Dataset:
       return self.task_feature_lengths
     longest: dict[str, int] = {}
     for split in self._splits():
-      for name, ends in token_cache(split).ends.items():
+      for name, ends in split.cache().ends.items():
         size = int(np.diff(ends, prepend=0).max(initial=1))
         longest[name] = max(size, longest.get(name, 1))
     return longest
@@ -177,7 +180,7 @@ class Dataset:
     Raises:
       UserError: the task or split is unknown, or the source cannot be read.
     """
-    splits = self._splits()
+    splits = self._looked_up()
     read = (split.raw(dict(self.lengths)) for split in splits)
     for example in itertools.islice(itertools.chain.from_iterable(read), limit):
       found = {
@@ -203,13 +206,35 @@ class Dataset:
     build = getattr(importlib.import_module(module), function)
     return build(objective, self.lengths)
 
-  def _splits(self) -> list[TaskSplit]:
-    found = splits_of(find(self.mixture_or_task_name, self.module), self.split)
+  def _splits(self) -> Sequence[Split]:
+    return self._known or self._looked_up()
+
+  @functools.cached_property
+  def _known(self) -> Sequence[Split] | None:
+    """The splits as they are remembered."""
+    return remembered.read(self._record) if self._memorable() else None
+
+  def _memorable(self) -> bool:
+    plain = self.remember and self.use_cached and self.module is None
+    return plain and registry.ours_alone()
+
+  @functools.cached_property
+  def _record(self) -> pathlib.Path:
+    return remembered.folder_of(self.mixture_or_task_name, self.split, self.task_feature_lengths)
+
+  def _keep(self, splits: Sequence[Split]) -> None:
+    """Remembers splits that were looked up, now that their tokens are cached."""
+    names = self.mixture_or_task_name, *(split.name for split in splits)
+    ours = self._memorable() and all(map(registry.is_ours, names))
+    if self._known is None and ours and all(split.cacheable for split in splits):
+      remembered.write(self._record, splits)
+
+  def _looked_up(self) -> list[TaskSplit]:
+    found = splits_of(registry.find(self.mixture_or_task_name, self.module), self.split)
     splits = [dataclasses.replace(split, lengths=self.task_feature_lengths) for split in found]
     first = splits[0]
     for split in splits[1:]:
-      vocabularies = [s.task.output_features[s.text].vocabulary for s in (first, split)]
-      if vocabularies[0] != vocabularies[1]:
+      if first.features[first.text].kind != split.features[split.text].kind:
         raise UserError(
           f"mixture {self.mixture_or_task_name!r}: tasks {first.name!r} and {split.name!r} have "
           "different vocabularies; give all tasks of a mixture the same"
@@ -225,10 +250,10 @@ class Dataset:
     pool = Pool(max(size // self.shards, 1), self.seed, shard)
     return Rows(own, mixing, preprocessor, self.pack, pool)
 
-  def _feed(self, split: TaskSplit, preprocessor: Preprocessor) -> Feed:
+  def _feed(self, split: Split, preprocessor: Preprocessor) -> Feed:
     """A task, opened."""
     try:
-      features = preprocessor.reads(split.task.output_features)
+      features = preprocessor.reads(split.features)
       tokens = split.tokens(features)
       if not self.inputs_end:
         tokens = dataclasses.replace(tokens, endless=("inputs",))
@@ -251,10 +276,10 @@ class Dataset:
         )
     return tuple(known.index(feed.name) for feed in feeds)
 
-  def _reader(self, split: TaskSplit, features: tuple[str, ...]) -> Reader:
+  def _reader(self, split: Split, features: tuple[str, ...]) -> Reader:
     seed = self.seed if self.shuffle else None
-    if self.use_cached and split.task.source.caching_permitted:
-      return CachedReader(token_cache(split), split.name, seed)
+    if self.use_cached and split.cacheable:
+      return CachedReader(split.cache(), split.name, seed)
     return DirectReader(lambda: split.examples(features), split.name, seed)
 
   def _identity(self, preprocessor: Preprocessor, feeds: list[Feed]) -> dict[str, Any]:
@@ -271,25 +296,3 @@ class Dataset:
       **({} if self.inputs_end else {"inputs_end": False}),
       **({} if self.shards == 1 else {"shards": self.shards}),
     }
-
-
-def token_cache(split: TaskSplit) -> cached.TokenCache:
-  """The token cache of a task's split, made now if there is none, or a damaged one.
-
-  Raises:
-    UserError: the source cannot be read, or the cache cannot be written.
-  """
-  folder = cached.folder_of(split.name, split.split, split.fingerprint())
-  found = cached.TokenCache.open(folder)
-  if found is not None:
-    return found
-  features = split.task.output_features
-  names = tuple(name for name, feature in features.items() if _is_tokens(feature))
-  log.info("caching the tokens of %s, %s, in %s", split.name, split.split, folder)
-  sizes = {name: features[name].vocabulary.vocab_size for name in names}
-  return cached.build(folder, split.examples(names), sizes)
-
-
-def _is_tokens(feature: Any) -> bool:
-  """A list of ids, or one number such as a label."""
-  return feature.rank in (0, 1) and feature.dtype.is_integer and feature.required

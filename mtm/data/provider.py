@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from mtm.data._fingerprint import fingerprint
+from mtm.data import cached
+from mtm.data._fingerprint import Seen, fingerprint
 from mtm.data._tensorflow import seqio
-from mtm.data.preprocessors._base import Tokens
-from mtm.data.vocabulary import Vocabulary, from_seqio
+from mtm.data.split import Feature, Split
+from mtm.data.vocabulary import from_seqio
 from mtm.errors import UserError, nearest
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskSplit:
+class TaskSplit(Split):
   """One split of one task.
 
   Attributes:
@@ -37,7 +40,8 @@ class TaskSplit:
   lengths: Mapping[str, int] | None = None
 
   @property
-  def name(self) -> str:
+  def name(self) -> str:  # type: ignore[override]
+    """Of the task."""
     return self.task.name
 
   @property
@@ -49,53 +53,28 @@ class TaskSplit:
         return self.lengths
     return None
 
+  @functools.cached_property
+  def features(self) -> Mapping[str, Feature]:
+    """See `Split.features`."""
+    return {name: _feature(feature) for name, feature in self.task.output_features.items()}
+
   @property
-  def text(self) -> str:
-    """The feature whose vocabulary is the model's: the targets, or where a label is predicted the
-    inputs."""
-    return "targets" if "targets" in self.task.output_features else "inputs"
+  def cacheable(self) -> bool:
+    """See `Split.cacheable`."""
+    return bool(self.task.source.caching_permitted)
 
-  def vocabulary(self, feature: str = "targets") -> Vocabulary:
-    """The TensorFlow-free twin of a feature's vocabulary.
+  def cache(self) -> cached.TokenCache:
+    """See `Split.cache`: made now if there is none, or a damaged one."""
+    folder = cached.folder_of(self.name, self.split, self.fingerprint())
+    found = cached.TokenCache.open(folder)
+    if found is not None:
+      return found
+    names = tuple(name for name, feature in self.features.items() if feature.is_tokens)
+    log.info("caching the tokens of %s, %s, in %s", self.name, self.split, folder)
+    sizes = {name: self.task.output_features[name].vocabulary.vocab_size for name in names}
+    return cached.build(folder, self.examples(names), sizes)
 
-    Raises:
-      UserError: the task lacks the feature, or the vocabulary has no twin.
-    """
-    found = self.task.output_features
-    if feature not in found:
-      raise UserError(f"task {self.name!r} has no feature {feature!r}{nearest(feature, found)}")
-    return from_seqio(found[feature].vocabulary)
-
-  def tokens(self, features: tuple[str, ...]) -> Tokens:
-    """Facts of the vocabulary that these features share; one of rank 0 is a number and has none.
-
-    Raises:
-      UserError: they do not share one.
-    """
-    found = self.task.output_features
-    texts = [name for name in features if found[name].rank]
-    shared = self.vocabulary(self.text)
-    for name in texts:
-      if found[name].vocabulary != found[self.text].vocabulary:
-        raise UserError(
-          f"task {self.name!r}: {name!r} and {self.text!r} have different vocabularies, and the "
-          "model has one embedding table; give both the same"
-        )
-    ends = {name: shared.eos_id if found[name].add_eos else None for name in texts}
-    special = (shared.pad_id, shared.eos_id, shared.bos_id, shared.unk_id)
-    label = found.get("label")
-    return Tokens(
-      shared.vocab_size,
-      shared.extra_ids,
-      ends,
-      tuple(i for i in special if i is not None),
-      functools.cache(functools.partial(word_starts, found[self.text].vocabulary)),
-      shared.bos_id,
-      shared.eos_id,
-      None if label is None or label.rank else label.vocabulary.vocab_size,
-    )
-
-  def fingerprint(self) -> str:
+  def fingerprint(self, seen: Seen | None = None) -> str:
     """Changes with anything that decides the tokens; see `_fingerprint`."""
     features = {
       name: (self.vocabulary(name), feature.add_eos)
@@ -103,7 +82,7 @@ class TaskSplit:
     }
     steps = (self.task.preprocessors, self.own_lengths)
     made = (self.task.source, steps, features, self.task.cache_dir)
-    return fingerprint(self.name, self.split, *made)
+    return fingerprint(self.name, self.split, *made, seen=seen)
 
   def examples(self, features: tuple[str, ...]) -> Iterator[dict[str, np.ndarray]]:
     """Feature → int32 `[length]`, untrimmed, in the order of the source; a number is `[1]`.
@@ -184,7 +163,7 @@ def splits_of(provider: Any, split: str) -> list[TaskSplit]:
   rated = [TaskSplit(task, split, _rate(provider, task)) for task in having]
   left_out = [task.name for task in tasks if task not in having]
   if left_out:
-    logging.getLogger(__name__).warning("%s: no split %r, left out", ", ".join(left_out), split)
+    log.warning("%s: no split %r, left out", ", ".join(left_out), split)
   kept = [task for task in rated if task.rate > 0]
   if not kept:
     raise UserError(f"mixture {provider.name!r}: every rate is 0; give one task a rate above 0")
@@ -204,16 +183,12 @@ def _rate(mixture: Any, task: Any) -> float:
   return rate
 
 
-def word_starts(vocabulary: Any) -> np.ndarray:
-  """bool `[vocab_size]`: whether the piece begins a word, which SentencePiece marks by "▁".
-
-  Raises:
-    UserError: the vocabulary is not SentencePiece's.
-  """
-  if not isinstance(vocabulary, seqio().SentencePieceVocabulary):
-    raise UserError(
-      f"whole-word masks need to know where words begin, and {type(vocabulary).__name__} does not "
-      "tell; use a SentencePieceVocabulary or whole_word=False"
-    )
-  pieces = vocabulary.tokenizer
-  return np.array([pieces.id_to_piece(i).startswith("▁") for i in range(vocabulary.vocab_size)])
+def _feature(feature: Any) -> Feature:
+  """What SeqIO's says; its vocabulary is looked at when it is asked for."""
+  return Feature(
+    feature.rank,
+    bool(feature.add_eos),
+    feature.rank in (0, 1) and feature.dtype.is_integer and feature.required,
+    feature.vocabulary,
+    functools.cache(functools.partial(from_seqio, feature.vocabulary)),
+  )

@@ -124,6 +124,10 @@ class SentencePiece:
     """See `Vocabulary.token_bytes`; 0 for padding, end, unknown and sentinels."""
     return _piece_bytes(self.path, self.extra_ids).copy()
 
+  def pieces(self) -> list[str]:
+    """The piece that each id stands for, with "▁" for a space; sentinels included."""
+    return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
+
   def save(self, directory: str | os.PathLike[str]) -> None:
     """See `Vocabulary.save`."""
     folder = pathlib.Path(directory)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mtm.data._tensorflow import seqio, tensorflow
-from mtm.data.provider import TaskSplit, splits_of, word_starts
+from mtm.data.provider import TaskSplit, splits_of
 from mtm.errors import UserError
 from tests.data.toy import EOS, VOCAB, add_task, documents
 
@@ -184,11 +184,6 @@ def test_inputs_of_another_vocabulary_are_told():
   )
   with pytest.raises(UserError, match="different vocabularies"):
     TaskSplit(task, "train").tokens(("inputs", "targets"))
-
-
-def test_words_need_sentencepiece():
-  with pytest.raises(UserError, match="whole-word.*ByteVocabulary"):
-    word_starts(seqio().ByteVocabulary())
 
 
 def test_the_fingerprint_follows_the_tasks_data_and_vocabulary():
