@@ -5,8 +5,8 @@
 Cold: the quickstart in a directory of its own, with neither compiled programs nor vocabulary nor
 tokens in the cache. Warm: the same command again, which goes on from the checkpoint at step 2. Both
 are seconds from the start of the process to the first step's line in metrics.jsonl. The quickstart
-itself compiles in seconds, so that loading JAX and TensorFlow is most of both; with 24 layers that
-are not scanned, compilation is what counts, as it does at scale.
+itself compiles in seconds; with 24 layers that are not scanned, compilation is what counts, as it
+does at scale.
 """
 
 from __future__ import annotations
