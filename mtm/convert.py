@@ -17,7 +17,7 @@ import numpy as np
 from mtm import interop
 from mtm.errors import UserError, nearest
 from mtm.interop import hf
-from mtm.programs import published, reference, setup
+from mtm.programs import allocator, published, reference, setup
 from mtm.types import Model, Params
 
 TOLERANCE = 1e-3  # of logits, in float32: other orders of summation
@@ -159,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if not Path(args.source).exists():
     raise UserError(f"mtm convert: {args.source} does not exist")
   setup.start()
+  allocator.frugal()
   with _interruptible():
     convert(args.source, args.destination, args.to, args.reference, args.tolerance, args.compare)
   return 0

@@ -86,7 +86,8 @@ def measured(layers: int, mlp: int, chunk: int) -> dict[str, Any]:
       last = home / "hf"
       for source, target in WAYS:
         with Peak() as peak:
-          convert.convert(str(last), str(home / f"{source}_{target}"), target, compare=False)
+          arguments = [last, home / f"{source}_{target}", f"--to={target}", "--no-compare"]
+          assert convert.main([str(argument) for argument in arguments]) == 0
         told[f"{source} {target}"] = peak.bytes
         last = home / f"{source}_{target}"
   return told
