@@ -33,6 +33,7 @@ def test_the_notebook_trains_plots_and_samples(monkeypatch, tmp_path):
 def test_what_was_loaded_is_fine_tuned_and_beats_the_majority(monkeypatch, tmp_path):
   monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
   monkeypatch.delenv("XLA_FLAGS", raising=False)
+  monkeypatch.delenv("MPLBACKEND", raising=False)  # Jupyter's own shows what is drawn
   notebook = nbformat.read(NOTEBOOK.with_name("finetune.ipynb"), as_version=4)
   nbclient.NotebookClient(
     notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
