@@ -120,8 +120,9 @@ def write(folder: pathlib.Path, splits: Sequence[Any]) -> None:
       for number, feature in enumerate(kinds.first):
         feature.find().save(_vocabulary(made, number))
       (made / "record.json").write_text(json.dumps({**record, "own": _stamps(made)}))
-      shutil.rmtree(folder, ignore_errors=True)
-      made.rename(folder)
+      if read(folder) is None:  # else another process was as quick, with the same
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
   except OSError:
     return
 
