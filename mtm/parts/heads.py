@@ -1,11 +1,13 @@
 """Output heads: hidden states → logits, in float32.
 
-A head is called with the hidden states, the token table and whether dropout is on.
+A head is called with the hidden states, the token table and whether dropout is on. One that
+multiplies by the table, and that decoders have, says `tied`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -28,6 +30,7 @@ class TiedHead(nn.Module):
 
   scale: float = 1.0
   bias: bool = False
+  tied: ClassVar[bool] = True
 
   @nn.compact
   def __call__(self, x_BLD: jax.Array, tokens: Embed, train: bool = False) -> jax.Array:

@@ -203,7 +203,20 @@ class Embed(nn.Module):
 
   def attend(self, x: jax.Array) -> jax.Array:
     """`x @ table.T`: `[..., features]` → `[..., vocab]`, in the dtype of `x`."""
+    if self.has_variable("params", _TURNED):
+      return x @ self.get_variable("params", _TURNED).astype(x.dtype)
     return _attend(x, self.embedding.astype(x.dtype))
+
+  @nn.nowrap
+  def prepare(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    """See `Model.prepare`, where `attend` gives the logits: on CPU the turned table lies beside the
+    other, by which a few vectors are multiplied a fifth faster."""
+    if _TURNED in params or not axes.is_for("cpu"):
+      return dict(params)
+    return {**params, _TURNED: jnp.swapaxes(params["embedding"], 0, 1)}
+
+
+_TURNED = "turned"  # `[features, vocab]`
 
 
 @jax.custom_vjp

@@ -160,7 +160,7 @@ class Decoder(nn.Module):
   @nn.nowrap
   def prepare(self, params: Params) -> Params:
     """See `Model.prepare`."""
-    return {**params, "decoder": self.decoder.prepare(params["decoder"])}
+    return _prepared(self, params)
 
 
 class EncoderDecoder(nn.Module):
@@ -211,7 +211,15 @@ class EncoderDecoder(nn.Module):
   @nn.nowrap
   def prepare(self, params: Params) -> Params:
     """See `Model.prepare`; the encoder runs once and stays as it is."""
-    return {**params, "decoder": self.decoder.prepare(params["decoder"])}
+    return _prepared(self, params)
+
+
+def _prepared(module: Decoder | EncoderDecoder, params: Params) -> Params:
+  """See `Model.prepare`: the decoder, and the token table where the head multiplies by it."""
+  tokens = params["tokens"]
+  if getattr(module.head, "tied", False):
+    tokens = module.tokens.prepare(tokens)
+  return {**params, "tokens": tokens, "decoder": module.decoder.prepare(params["decoder"])}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mtm.axes import LayoutError
+from mtm.families.llama import llama
 from mtm.parts.linear import Dense, Embed, fan_in_of
 from tests.contracts.discovered import parameters
 
@@ -70,3 +71,23 @@ def test_attend_is_the_transposed_product_with_its_gradient() -> None:
   d_x, d_table = pull(g)
   np.testing.assert_allclose(d_x, g @ table, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(d_table, np.einsum("bld,blv->vd", x, g), rtol=1e-5, atol=1e-5)
+
+
+def test_a_table_that_is_prepared_gives_the_same_logits() -> None:
+  """On CPU it lies turned beside the other one; what is prepared already stays as it is."""
+  embed = Embed(11, 4)
+  params = parameters(embed.init, np.zeros((1, 2), np.int32))["params"]
+  ready = embed.prepare(params)
+  assert set(ready) - set(params) == ({"turned"} if jax.default_backend() == "cpu" else set())
+  assert embed.prepare(ready)["embedding"] is ready["embedding"]
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4)), jnp.float32)
+  got, want = (embed.apply({"params": p}, x, method="attend") for p in (ready, params))
+  np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+
+
+def test_models_with_a_tied_head_alone_prepare_their_table() -> None:
+  for tied in (True, False):
+    model = llama(1, 8, 2, 8, 16, tied=tied)
+    params = model.init(jax.random.key(0), {"decoder_input_tokens": np.zeros((1, 2), np.int32)})
+    there = "turned" in model.prepare(params)["tokens"]
+    assert there == (tied and jax.default_backend() == "cpu")
