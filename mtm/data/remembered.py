@@ -84,15 +84,16 @@ def read(folder: pathlib.Path) -> list[Split] | None:
     told = json.loads((folder / "record.json").read_text())
     if not Seen(told["files"], told["patterns"]).unchanged() or _stamps(folder) != told["own"]:
       return None
-    found = [_split(one, folder) for one in told["splits"]]
-  except (OSError, ValueError, KeyError, TypeError):
+    return [_split(one, folder) for one in told["splits"]]
+  except (OSError, ValueError, LookupError, TypeError):
     return None
-  return [split for split in found if split is not None] if all(found) else None
 
 
 def write(folder: pathlib.Path, splits: Sequence[Any]) -> None:
   """Remembers `splits`, of type `provider.TaskSplit`, whose tokens are cached. Where the disk does
   not take it nothing is remembered: the caches themselves told the user of a full one."""
+  if read(folder) is not None:  # written by an earlier evaluation of this run, or by another run
+    return
   seen, kinds = Seen(), _Kinds()
   told = [
     {
@@ -142,12 +143,12 @@ class _Kinds:
     return len(self.first) - 1
 
 
-def _split(told: Mapping[str, Any], folder: pathlib.Path) -> Split | None:
-  """None where its tokens are gone."""
+def _split(told: Mapping[str, Any], folder: pathlib.Path) -> Split:
+  """Raises LookupError where its tokens are gone."""
   place = cached.folder_of(told["name"], told["split"], told["fingerprint"])
   tokens = cached.TokenCache.open(place)
   if tokens is None:
-    return None
+    raise LookupError(f"no tokens in {place}")
   features = {
     name: Feature(
       one["rank"],

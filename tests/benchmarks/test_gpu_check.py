@@ -39,7 +39,9 @@ def test_the_page_shows_what_was_measured():
   runs = json.loads((root / "benchmarks/results/gpu_check.json").read_text())["runs"]
   page = (root / "docs/parallelism.md").read_text()
   for run in runs:
-    assert (
+    row = (
       f"| {1e3 * run['seconds']:.0f} | {round(run['tokens_per_second'], -3):,.0f} |"
       f" {run['tflops']:.0f} | {run['mfu_of_measured']:.0%} | {run['mfu_of_published']:.0%} |"
-    ).replace("%", " %") in page or run["kernel"] == "gpu"
+    )
+    if run["kernel"] != "gpu":  # what "auto" took, measured once more: the page shows one of them
+      assert row.replace("%", " %") in page

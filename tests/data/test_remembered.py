@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import pathlib
 
 import numpy as np
 import pytest
 
 from mtm.data import registry, remembered
+from mtm.data._fingerprint import Seen
 from mtm.data.pipeline import Dataset
 from mtm.data.remembered import Remembered
+from mtm.data.sources.files import text_task
+from mtm.data.vocabulary import Bytes
 from mtm.objectives.causal_lm import CausalLM
 from mtm.objectives.seq2seq import Seq2Seq
 from tests.data.toy import add_task, documents
@@ -89,16 +90,25 @@ def test_other_lengths_are_another_record() -> None:
   assert not remembers(dataclasses.replace(DATA, task_feature_lengths={"inputs": 8, "targets": 8}))
 
 
-def test_a_file_that_changed_ends_it() -> None:
-  first(fresh())
-  assert remembers()
-  record = fresh()._record / "record.json"
-  seen = json.loads(record.read_text())["files"]
-  assert __file__.replace("test_remembered", "toy") in seen  # the task's functions are there
-  os.utime(__file__.replace("test_remembered", "toy"))
-  assert not remembers()
-  first(fresh())
-  assert remembers()  # of the file as it is now
+def test_a_file_that_changed_ends_it(tmp_path: pathlib.Path) -> None:
+  file = tmp_path / "train.txt"
+  file.write_text("one\ntwo\n")
+  text_task("toy_text", {"train": file}, vocabulary=Bytes())
+  data = Dataset("toy_text", {"targets": 24}, batch_size=1, remember=True, shuffle=False)
+  before = first(fresh(data), CausalLM())
+  assert remembers(data)
+  file.write_text("one\nthree\n")
+  assert not remembers(data)
+  after = first(fresh(data), CausalLM())
+  assert not np.array_equal(before["decoder_target_tokens"], after["decoder_target_tokens"])
+  assert remembers(data)  # of the file as it is now
+
+
+def test_a_record_that_holds_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+  data = fresh()
+  first(data)
+  monkeypatch.setattr(remembered, "Seen", lambda *given: Seen(*given) if given else pytest.fail())
+  first(data)  # as the next evaluation of a run does
 
 
 @pytest.mark.parametrize("damage", ["tokens", "record", "vocabulary"])
