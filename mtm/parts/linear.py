@@ -210,7 +210,7 @@ class Embed(nn.Module):
   @nn.nowrap
   def prepare(self, params: Mapping[str, Any]) -> dict[str, Any]:
     """See `Model.prepare`, where `attend` gives the logits: on CPU the turned table lies beside the
-    other, by which a few vectors are multiplied a fifth faster."""
+    other one, so that every step of decoding multiplies by it as it lies."""
     if _TURNED in params or not axes.is_for("cpu"):
       return dict(params)
     return {**params, _TURNED: jnp.swapaxes(params["embedding"], 0, 1)}

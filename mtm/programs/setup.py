@@ -7,13 +7,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from mtm.data.store import cache_directory
 from mtm.errors import UserError
 from mtm.types import Model, Objective
 
@@ -46,12 +46,6 @@ def _without_echoes(show: Callable[[Any], object]) -> Callable[[Any], None]:
       show(unraisable)
 
   return hook
-
-
-def cache_directory() -> Path:
-  """Where mtm keeps what it can make again: `MTM_CACHE`, or `mtm` in the user's cache."""
-  home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-  return Path(os.environ.get("MTM_CACHE") or Path(home) / "mtm")
 
 
 def gathered(mine: dict[str, Any]) -> list[dict[str, Any]]:

@@ -51,14 +51,6 @@ def test_a_model_that_reads_domains_asks_for_their_names():
     setup.check(demix(1, 8, 2, 13, max_length=8), CausalLM(), data())
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
-  monkeypatch.setenv("MTM_CACHE", str(tmp_path / "a"))
-  assert setup.cache_directory() == tmp_path / "a"
-  monkeypatch.delenv("MTM_CACHE")
-  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  assert setup.cache_directory() == tmp_path / "mtm"
-
-
 def test_starting_turns_the_compilation_cache_on(monkeypatch, tmp_path):
   monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
   monkeypatch.setenv("MTM_CACHE", str(tmp_path))
