@@ -185,6 +185,14 @@ def is_for(name: str) -> bool:
   return platform() == name
 
 
+def alone() -> bool:
+  """Whether nothing cuts the arrays of the program: it is for one device, or a part in `local`."""
+  layout = _LAYOUT.get()
+  if isinstance(layout, Layout):
+    return layout.mesh.size == 1
+  return layout != "unset" or jax.device_count() == 1
+
+
 def ways(name: str) -> int:
   """Into how many parts the active layout cuts this logical axis of an activation; 1 without one.
 

@@ -94,6 +94,20 @@ def test_ways_are_the_parts_of_an_axis(layout: Layout) -> None:
     assert (axes.ways("batch"), axes.ways("mlp"), axes.ways("embed")) == (4, 2, 1)
 
 
+def test_a_program_is_alone_on_one_device_and_on_a_part(layout: Layout) -> None:
+  with axes.use(None):
+    assert axes.alone()
+  one = Layout(Mesh(np.array(jax.devices()[:1]), ("data",)), {"batch": ("data",)})
+  with axes.use(one):
+    assert axes.alone()
+  found = []
+  with axes.use(layout):
+    assert not axes.alone()
+    x = jnp.zeros((8, 2))
+    axes.local(lambda x: found.append(axes.alone()) or x, [x], [("batch", None)], ("batch", None))
+  assert found[-1]  # the first is of the whole, by which shapes are found
+
+
 def test_what_runs_locally_may_give_several_arrays(layout: Layout) -> None:
   x = jnp.arange(8.0).reshape(4, 2)
   with axes.use(layout):

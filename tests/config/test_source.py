@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -96,17 +97,18 @@ def test_a_missing_include_is_told_at_its_line(files):
 @pytest.mark.parametrize(
   "text, message",
   [
-    ("X = foo\n", "a.gin:1: foo is not a value; a string needs quotes: 'foo'"),
-    ("\nX = [1 2]\n", "a.gin:2: Expected ',' or ']'."),
-    ("X = {\n'a': 1,\n", "a.gin:3: unfinished statement"),
-    ("X = 1 2\n", "a.gin:1: Expected newline."),
-    ("f.g:\nX = 1\n", "a.gin:2: Expected indentation"),
-    ("X = 'a\n", "a.gin:1: Unable to parse value."),
+    ("X = foo\n", r"a.gin:1: foo is not a value; a string needs quotes: 'foo'"),
+    ("\nX = [1 2]\n", r"a.gin:2: Expected ',' or '\]'."),
+    ("X = {\n'a': 1,\n", r"a.gin:[23]: unfinished statement"),
+    ("X = 1 2\n", r"a.gin:1: Expected newline."),
+    ("f.g:\nX = 1\n", r"a.gin:2: Expected indentation"),
+    ("X = 'a\n", r"a.gin:1: (Unable to parse value.|unfinished statement: unterminated string)"),
   ],
 )
 def test_bad_syntax_is_told_at_its_line(files, text, message):
+  # Of what is unfinished, Python 3.12's tokenizer says another line and reason than 3.11's.
   files(a=text)
-  assert refused("a").startswith(message)
+  assert re.match(message, refused("a"))
 
 
 def test_a_file_that_is_not_text_is_told(files, tmp_path):

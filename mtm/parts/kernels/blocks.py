@@ -6,9 +6,10 @@ key blocks that they see, and no others, and puts softmax together from them (Fl
 (appendix B.2), so that nothing of size queries × keys is ever stored. It runs on every platform
 that XLA compiles for.
 
-Two things are for XLA's matmul on CPU, which takes many small ones one after another on one core:
-scores have keys as rows, so that the long side of a matmul is the one that it need not pack, and a
-step has lanes that do not depend on one another, of which XLA runs two at once.
+Three things are for XLA on CPU: scores have keys as rows, so that the long side of a matmul is the
+one that it need not pack; what is gathered or transposed is put in order once, not by each reader;
+and where XLA takes the matmuls of a batch one after another on one core, a step has lanes that do
+not depend on one another, of which it runs two at once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtm.parts import _cpu
 from mtm.parts.bias import Rule
 from mtm.parts.dropout import keep_mask
 from mtm.parts.kernels._choose import Request
@@ -47,7 +49,7 @@ class Blocks:
 
   block: int = 64
   scores: int = 2**19
-  lanes: int = 4
+  lanes: int = 1 if _cpu.BATCHES else 4
 
   def supports(self, request: Request) -> str | None:
     """All but decoding and a bias that is an array."""
@@ -72,9 +74,8 @@ class Blocks:
     pattern, rest = split(request.pattern)
     key, rate = request.dropout or (None, 0.0)
     budget = max(self.scores // (q.shape[0] * q.shape[2] * self.block**2), 1)
-    lanes = min(
-      self.lanes, max(budget // 8, 2)
-    )  # many examples and heads: few, so as to save memory
+    # Many examples and heads: few lanes, so as to save memory.
+    lanes = min(self.lanes, max(budget // 8, 2))
     plan = _Plan(
       pattern, rest, q.shape[1], k.shape[1], self.block, budget, lanes, request.scale, rate
     )
@@ -285,9 +286,9 @@ def _lanes(step: _Step, lanes: int) -> list[_Step]:
 def _rows(x: jax.Array, step: _Step, kv_heads: int) -> jax.Array:
   """Of `[batch, query blocks, block, heads, width]` those of the step: `[batch, kv_heads, at_once,
   group · block, width]`; group: the query heads that share a key head."""
-  chosen = x.at[:, step.rows].get(**_ONCE)
+  chosen = _cpu.in_order(x.at[:, step.rows].get(**_ONCE))
   chosen = chosen.reshape(*chosen.shape[:3], kv_heads, -1, chosen.shape[-1])
-  chosen = jnp.transpose(chosen, (0, 3, 1, 4, 2, 5))
+  chosen = _cpu.in_order(jnp.transpose(chosen, (0, 3, 1, 4, 2, 5)))
   return chosen.reshape(*chosen.shape[:3], -1, chosen.shape[-1])
 
 
@@ -295,18 +296,18 @@ def _in_rows(x: jax.Array, block: int) -> jax.Array:
   """`[batch, kv_heads, at_once, width, group · block]` → `[batch, at_once, block, heads,
   width]`."""
   x = jnp.transpose(x.reshape(*x.shape[:4], -1, block), (0, 2, 5, 1, 4, 3))
-  return x.reshape(*x.shape[:3], -1, x.shape[-1])
+  return _cpu.in_order(x).reshape(*x.shape[:3], -1, x.shape[-1])
 
 
 def _keys(x: jax.Array, step: _Step, turned: bool = False) -> jax.Array:
   """Of `[batch, key blocks, block, kv_heads, width]` those that the step sees: `[batch, kv_heads,
   at_once, n · block, width]`, or with the last two axes turned."""
-  chosen = x.at[:, step.columns].get(mode="promise_in_bounds")
+  chosen = _cpu.in_order(x.at[:, step.columns].get(mode="promise_in_bounds"))
   batch, at_once, n, block, kv_heads, width = chosen.shape
-  if turned:
-    chosen = jnp.transpose(chosen, (0, 4, 1, 5, 2, 3))
-    return chosen.reshape(batch, kv_heads, at_once, width, n * block)
-  return jnp.transpose(chosen, (0, 4, 1, 2, 3, 5)).reshape(batch, kv_heads, at_once, -1, width)
+  places = (5, 2, 3) if turned else (2, 3, 5)
+  chosen = _cpu.in_order(jnp.transpose(chosen, (0, 4, 1, *places)))
+  shape = (width, n * block) if turned else (n * block, width)
+  return chosen.reshape(batch, kv_heads, at_once, *shape)
 
 
 def _scatter(total: jax.Array, step: _Step, part: jax.Array) -> jax.Array:

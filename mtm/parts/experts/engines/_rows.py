@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from mtm import axes
+from mtm.parts import _cpu
 from mtm.parts.experts.dispatch._base import Plan
 
 Where = tuple[jax.Array, jax.Array, jax.Array]  # see `where`
-FEW = 256  # rows of an expert below which a batched matmul on CPU is slower than one by one
+FEW = 256  # rows of an expert below which one matmul by one is quicker, where XLA batches them so
 
 
 def flat(plan: Plan, tokens: int) -> Plan:
@@ -177,13 +178,14 @@ def _outer(rows_ECI: jax.Array, d_ECO: jax.Array) -> jax.Array:
   """The gradient of the kernels, `[experts, in, out]`. On CPU, XLA contracts the first axis of what
   is wider than the other side slowly, and turning it first costs less."""
   if axes.is_for("cpu") and rows_ECI.shape[2] > d_ECO.shape[2]:
-    rows_EIC = jax.lax.optimization_barrier(rows_ECI.swapaxes(1, 2))
+    # The barrier keeps XLA from turning it back where nothing puts it in order.
+    rows_EIC = jax.lax.optimization_barrier(_cpu.in_order(rows_ECI.swapaxes(1, 2)))
     return jnp.einsum("eic,eco->eio", rows_EIC, d_ECO)
   return jnp.einsum("eci,eco->eio", rows_ECI, d_ECO)
 
 
 def _each(product: str, rows: jax.Array, kernels: jax.Array) -> jax.Array:
-  """One matmul an expert. On CPU, XLA's batched matmul of few rows packs kernels slowly."""
-  if axes.is_for("cpu") and rows.shape[1] < FEW:
+  """One matmul an expert. An older XLA's batched matmul of few rows packs kernels slowly on CPU."""
+  if axes.is_for("cpu") and not _cpu.BATCHES and rows.shape[1] < FEW:
     return jax.lax.map(lambda pair: jnp.einsum(product, *pair), (rows, kernels))
   return jax.vmap(functools.partial(jnp.einsum, product))(rows, kernels)

@@ -31,7 +31,8 @@ class Gather:
 
   Attributes:
     spread: an expert's room is its share s of the rows and so many √s.
-    block: rows of a block for what is over; None: about a quarter of a share, 16 to 64.
+    block: rows of a block for what is over; None: about a quarter of a share, 16 to 32. An expert
+      whose places leave no more than a block over has room for all of them.
   """
 
   spread: float = 1.0
@@ -57,7 +58,11 @@ class Gather:
     groups, pairs = plan.expert.shape
     most = pairs * groups if plan.capacity is None else plan.capacity * groups
     share = min(pairs * groups / plan.experts, most)
-    return min(8 * math.ceil((share + self.spread * math.sqrt(share)) / 8), most)
+    room = 8 * math.ceil((share + self.spread * math.sqrt(share)) / 8)
+    return most if most - room <= self._block(share) else room
+
+  def _block(self, share: float) -> int:
+    return self.block or min(max(2 ** round(math.log2(share / 4)), 16), 32)
 
   def _by_rows(self, work: Work) -> tuple[jax.Array, jax.Array]:
     """See the class: one device."""
@@ -67,8 +72,7 @@ class Gather:
     x_TD = work.x.reshape(groups * tokens, embed)
     weights, over = work.weights, None
     if room < (plan.expert.shape[0] if plan.capacity is None else plan.capacity):
-      share = plan.expert.shape[0] / experts
-      block = self.block or min(max(2 ** round(math.log2(share / 4)), 16), 64)
+      block = self._block(plan.expert.shape[0] / experts)
       *over, x_TD, weights = _over.afterwards(
         _over.How(work.expert, block), x_TD, weights, plan.weight,
         _over.over(plan, room, block), work.key,

@@ -1,0 +1,23 @@
+"""What XLA on CPU has to be told, or is to be spared; measured in benchmarks/LOG.md."""
+
+from __future__ import annotations
+
+import jax
+from jax.experimental.layout import Layout, with_layout_constraint
+
+from mtm import axes
+
+# Whether a batched matmul runs on all cores: the matmuls of older releases follow one another.
+BATCHES = jax.__version_info__ >= (0, 11)
+
+
+def in_order(x: jax.Array) -> jax.Array:
+  """`x`, in a program for one CPU as an array of its own in row-major order.
+
+  XLA there fuses a gather or a transposition with its neighbours and then strides through memory,
+  or first copies a transposed array as it was. Of an array that a mesh cuts, an older XLA would
+  gather all parts, so that it is left as it is.
+  """
+  if not (axes.is_for("cpu") and axes.alone()):
+    return x
+  return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
