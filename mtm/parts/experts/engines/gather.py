@@ -32,7 +32,7 @@ class Gather:
   Attributes:
     spread: an expert's room is its share s of the rows and so many √s.
     block: rows of a block for what is over; None: about a quarter of a share, 16 to 32. An expert
-      whose places leave no more than a block over has room for all of them.
+      whose places are no more than a block, nor than a quarter, above its room has room for all.
   """
 
   spread: float = 1.0
@@ -59,7 +59,7 @@ class Gather:
     most = pairs * groups if plan.capacity is None else plan.capacity * groups
     share = min(pairs * groups / plan.experts, most)
     room = 8 * math.ceil((share + self.spread * math.sqrt(share)) / 8)
-    return most if most - room <= self._block(share) else room
+    return most if most - room <= min(self._block(share), room // 4) else room
 
   def _block(self, share: float) -> int:
     return self.block or min(max(2 ** round(math.log2(share / 4)), 16), 32)

@@ -12,7 +12,7 @@ import pytest
 from mtm import axes
 from mtm.parts.experts.dispatch.capacity import Capacity
 from mtm.parts.experts.dispatch.dropless import Dropless
-from mtm.parts.experts.engines import Engine, Work
+from mtm.parts.experts.engines import Engine, Work, _over
 from mtm.parts.experts.engines.einsum import Einsum
 from mtm.parts.experts.engines.gather import Gather
 from mtm.parts.experts.mlp import ExpertMlp
@@ -65,3 +65,22 @@ def test_work_grows_with_the_pairs_whatever_the_places(dispatch: Any) -> None:
     assert Gather(spread=1.0).cost(Work(x, plan, EXPERT, weights)) < 1.3
   with axes.use(tiny.on({"data": 2, "expert": 4}).activations):
     assert Gather(spread=1.0).cost(Work(x, plan, EXPERT, weights)) > E
+
+
+def test_what_a_capacity_leaves_over_is_done_in_blocks_only_where_it_is_more_than_one(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  if not axes.is_for("cpu"):
+    pytest.skip("accelerators take places as they are")
+  asked, afterwards = [], _over.afterwards
+  monkeypatch.setattr(_over, "afterwards", lambda *args: asked.append(1) or afterwards(*args))
+
+  def blocks(dispatch: Any) -> bool:
+    asked.clear()
+    x, plan, weights = work(dispatch, tokens=64)
+    with axes.use(None):
+      Gather()(Work(x, plan, EXPERT, weights))
+    return bool(asked)
+
+  assert not blocks(Capacity(1.25))  # 160 places, of which 144 are within the room
+  assert blocks(Capacity(2.0)) and blocks(Dropless())
