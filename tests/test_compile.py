@@ -57,7 +57,8 @@ def test_generation_is_reported_by_the_token(tmp_path: Path, capsys: Any) -> Non
   assert predicted["prefill_seconds"] > 0
   # Of one token, not of all four that the loop makes.
   assert predicted["tokens_per_second"] == pytest.approx(8 / predicted["step_seconds"])
-  assert report["collectives"]["all-gather"]["runs"] <= 20
+  # Each device goes on with its own rows: parameters are gathered before, and no cache ever.
+  assert "all-gather" not in report["collectives"]
 
 
 def test_a_run_that_does_not_fit_returns_1_with_advice(

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.layout import Layout, with_layout_constraint
 
+from mtm.parts import _cpu
 from mtm.parts.context import Slots
 
 
@@ -31,7 +31,7 @@ class KeyValue(NamedTuple):
   @classmethod
   def of(cls, k: jax.Array, v: jax.Array) -> KeyValue:
     """From keys and values `[batch, slots, kv_heads, head_dim]`."""
-    return cls(_in_order(jnp.swapaxes(k, 1, 2)), _in_order(jnp.swapaxes(v, 1, 2)))
+    return cls(_cpu.in_order(jnp.swapaxes(k, 1, 2)), _cpu.in_order(jnp.swapaxes(v, 1, 2)))
 
   def store(
     self, k: jax.Array, v: jax.Array, slots: Slots
@@ -47,10 +47,6 @@ class KeyValue(NamedTuple):
   def rows(self) -> tuple[jax.Array, jax.Array]:
     """Keys and values `[batch, slots, kv_heads, head_dim]`, as kernels take them."""
     return jnp.swapaxes(self.k, 1, 2), jnp.swapaxes(self.v, 1, 2)
-
-
-def _in_order(x: jax.Array) -> jax.Array:
-  return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def empty(batch: int, slots: int, heads: int, width: int, dtype: Any) -> KeyValue:
