@@ -27,7 +27,9 @@ _USED = re.compile(
   r"(?:Used |\()([\d.]+)([KMGT]?)\)?(?: of | exceeds available HBM \()([\d.]+)([KMGT]?)",
   re.IGNORECASE,
 )
-_QUICK = {"exec_time_optimization_effort": -1.0}
+# JAX 0.12 has levels for efforts: 19 is XLA's O1.
+_EFFORTS = hasattr(jax.config, "jax_exec_time_optimization_effort")
+_QUICK = {"exec_time_optimization_effort": -1.0} if _EFFORTS else {"optimization_level": 19}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
