@@ -16,7 +16,7 @@ from mtm.parts import _cpu
 from mtm.parts.experts.dispatch._base import Plan
 
 Where = tuple[jax.Array, jax.Array, jax.Array]  # see `where`
-FEW = 256  # rows of an expert below which one matmul by one is quicker, where XLA batches them so
+FEW = 256  # rows of an expert below which an older XLA is quicker with one matmul after another
 
 
 def flat(plan: Plan, tokens: int) -> Plan:
