@@ -11,6 +11,11 @@ from mtm import axes
 BATCHES = jax.__version_info__ >= (0, 11)
 
 
+def alone() -> bool:
+  """Whether the program is for one CPU."""
+  return axes.is_for("cpu") and axes.alone()
+
+
 def in_order(x: jax.Array) -> jax.Array:
   """`x`, in a program for one CPU as an array of its own in row-major order.
 
@@ -18,6 +23,6 @@ def in_order(x: jax.Array) -> jax.Array:
   or first copies a transposed array as it was. Of an array that a mesh cuts, an older XLA would
   gather all parts, so that it is left as it is.
   """
-  if not (axes.is_for("cpu") and axes.alone()):
+  if not alone():
     return x
   return with_layout_constraint(x, Layout(tuple(range(x.ndim))))

@@ -7,9 +7,9 @@ key blocks that they see, and no others, and puts softmax together from them (Fl
 that XLA compiles for.
 
 Three things are for XLA on CPU: scores have keys as rows, so that the long side of a matmul is the
-one that it need not pack; what is gathered or transposed is put in order once, not by each reader;
-and where XLA takes the matmuls of a batch one after another on one core, a step has lanes that do
-not depend on one another, of which it runs two at once.
+one that it need not pack; blocks are gathered in the order that matmuls want (`_gather`); and where
+XLA takes the matmuls of a batch one after another on one core, a step has lanes that do not depend
+on one another, of which it runs two at once.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mtm.parts import _cpu
 from mtm.parts.bias import Rule
 from mtm.parts.dropout import keep_mask
 from mtm.parts.kernels._choose import Request
+from mtm.parts.kernels._gather import add, take, take_turned, turned, untake
 from mtm.parts.kernels._schedule import Schedule, schedule
 from mtm.parts.patterns._algebra import Pattern
 from mtm.parts.patterns._tiles import NONE, split, tiles
@@ -145,19 +146,20 @@ def _attend(
 
 
 def _forward(plan, q, k, v, rules, labels, key):
-  kv_heads = k.shape[3]
+  heads, v_T = k.shape[3], turned(v)
 
   def part(whole, step):
-    q_C, k_C = _rows(q, step, kv_heads) * plan.scale, _keys(k, step)
+    q_C = take(q, step.rows[:, None], heads) * plan.scale
+    k_C = take(k, step.columns, heads)
     s, _ = _scores(plan, whole, step, q_C, k_C, rules, labels)
     top = jnp.maximum(jnp.max(s, axis=3, keepdims=True), _NOTHING)
     p = jnp.exp(s - top)
     total = jnp.sum(p, axis=3, keepdims=True)
     some = jnp.where(total > 0, total, 1.0)
     p = _dropped(plan, step, p, key).astype(v.dtype)
-    out = _dot(_keys(v, step, turned=True), p, 4, 3) / some
+    out = _dot(take_turned(v_T, step.columns, heads), p, 4, 3) / some
     norm = jnp.where(total > 0, top + jnp.log(some), _NOTHING)
-    return _in_rows(out, plan.block), _in_rows(norm, plan.block)
+    return untake(out, plan.block), untake(norm, plan.block)
 
   def turn(whole, lanes, carry, step):
     parts = zip(*(part(whole, lane) for lane in _lanes(step, lanes)), strict=True)
@@ -178,27 +180,30 @@ def _forward(plan, q, k, v, rules, labels, key):
 
 def _backward(plan, saved, g):
   q, k, v, rules, labels, key, out, norm = saved
-  kv_heads = k.shape[3]
+  # Not before the forward pass is done with the values turned.
+  later_k, _ = jax.lax.optimization_barrier((k, norm))
+  heads, k_T = k.shape[3], turned(later_k)
 
   def part(whole, step):
-    q_C, g_C, out_C, norm_C = (_rows(x, step, kv_heads) for x in (q, g, out, norm))
+    q_C, g_C, out_C, norm_C = (take(x, step.rows[:, None], heads) for x in (q, g, out, norm))
     q_C = q_C * plan.scale
     total = jnp.sum(g_C.astype(jnp.float32) * out_C.astype(jnp.float32), axis=4)[..., None, :]
-    s, pull = _scores(plan, whole, step, q_C, _keys(k, step), rules, labels)
+    k_C, v_C = take(k, step.columns, heads), take(v, step.columns, heads)
+    s, pull = _scores(plan, whole, step, q_C, k_C, rules, labels)
     p = jnp.exp(s - jnp.swapaxes(norm_C, 3, 4))
-    d_s = p * (_dropped(plan, step, _dot(_keys(v, step), g_C, 4, 4), key) - total)
+    d_s = p * (_dropped(plan, step, _dot(v_C, g_C, 4, 4), key) - total)
     d_rules = pull(d_s)
     d_s = d_s.astype(q.dtype)
     p = _dropped(plan, step, p, key).astype(q.dtype)
-    d_q = _in_rows(_dot(_keys(k, step, turned=True), d_s, 4, 3), plan.block) * plan.scale
-    return d_q, _dot(d_s, q_C, 4, 3), _dot(p, g_C, 4, 3), d_rules
+    d_q = _dot(take_turned(k_T, step.columns, heads), d_s, 4, 3) * plan.scale
+    return untake(d_q, plan.block), _dot(d_s, q_C, 4, 3), _dot(p, g_C, 4, 3), d_rules
 
   def turn(whole, lanes, carry, step):
     d_q, d_k, d_v, d_rules = carry
     parts = [(lane, *part(whole, lane)) for lane in _lanes(step, lanes)]
     d_q = d_q.at[:, step.rows].add(jnp.concatenate([x[1] for x in parts], axis=1), **_ONCE)
     for lane, _, of_k, of_v, of_rules in parts:
-      d_k, d_v = _scatter(d_k, lane, of_k), _scatter(d_v, lane, of_v)
+      d_k, d_v = add(d_k, lane.columns, of_k), add(d_v, lane.columns, of_v)
       d_rules = jax.tree.map(jnp.add, d_rules, of_rules)
     return (d_q, d_k, d_v, d_rules), None
 
@@ -281,41 +286,6 @@ def _lanes(step: _Step, lanes: int) -> list[_Step]:
   rows, columns, mask_id = (jnp.split(x, lanes) for x in step[:3])
   number = [step.number + index for index in range(lanes)]
   return [_Step(*part) for part in zip(rows, columns, mask_id, number, strict=True)]
-
-
-def _rows(x: jax.Array, step: _Step, kv_heads: int) -> jax.Array:
-  """Of `[batch, query blocks, block, heads, width]` those of the step: `[batch, kv_heads, at_once,
-  group · block, width]`; group: the query heads that share a key head."""
-  chosen = _cpu.in_order(x.at[:, step.rows].get(**_ONCE))
-  chosen = chosen.reshape(*chosen.shape[:3], kv_heads, -1, chosen.shape[-1])
-  chosen = _cpu.in_order(jnp.transpose(chosen, (0, 3, 1, 4, 2, 5)))
-  return chosen.reshape(*chosen.shape[:3], -1, chosen.shape[-1])
-
-
-def _in_rows(x: jax.Array, block: int) -> jax.Array:
-  """`[batch, kv_heads, at_once, width, group · block]` → `[batch, at_once, block, heads,
-  width]`."""
-  x = jnp.transpose(x.reshape(*x.shape[:4], -1, block), (0, 2, 5, 1, 4, 3))
-  return _cpu.in_order(x).reshape(*x.shape[:3], -1, x.shape[-1])
-
-
-def _keys(x: jax.Array, step: _Step, turned: bool = False) -> jax.Array:
-  """Of `[batch, key blocks, block, kv_heads, width]` those that the step sees: `[batch, kv_heads,
-  at_once, n · block, width]`, or with the last two axes turned."""
-  chosen = _cpu.in_order(x.at[:, step.columns].get(mode="promise_in_bounds"))
-  batch, at_once, n, block, kv_heads, width = chosen.shape
-  places = (5, 2, 3) if turned else (2, 3, 5)
-  chosen = _cpu.in_order(jnp.transpose(chosen, (0, 4, 1, *places)))
-  shape = (width, n * block) if turned else (n * block, width)
-  return chosen.reshape(batch, kv_heads, at_once, *shape)
-
-
-def _scatter(total: jax.Array, step: _Step, part: jax.Array) -> jax.Array:
-  """Adds what `_keys` would have taken."""
-  batch, _, block, kv_heads, width = total.shape
-  part = part.reshape(batch, kv_heads, *step.columns.shape, block, width)
-  part = jnp.transpose(part, (0, 2, 3, 4, 1, 5))
-  return total.at[:, step.columns].add(part, mode="promise_in_bounds")
 
 
 def _dot(a: jax.Array, b: jax.Array, of_a: int, of_b: int) -> jax.Array:

@@ -102,8 +102,9 @@ def test_the_backward_pass_drops_what_the_forward_pass_dropped() -> None:
   assert abs(float(plain - value)) > 1e-2
 
 
-def test_it_holds_no_further_array_of_the_size_of_q() -> None:
-  """Keys are gathered a few blocks at a time, and sums are kept where the results will be."""
+def test_it_holds_one_further_array_of_the_size_of_q() -> None:
+  """The values turned, then the keys; what a step takes is small, and sums are kept where the
+  results will be."""
   x = jax.ShapeDtypeStruct((1, 2048, 4, 16), jnp.float32)
   pattern, kernel = published.bigbird(2048, block=16), Blocks(block=16, scores=2**12, lanes=1)
 
@@ -111,8 +112,10 @@ def test_it_holds_no_further_array_of_the_size_of_q() -> None:
     out, pull = jax.vjp(lambda *x: attend(*x, pattern, kernel=kernel), q, k, v)
     return out, pull(g)
 
+  # JAX 0.10's XLA turns the keys before the forward pass is over.
+  most = 2 if jax.__version_info__ >= (0, 11) else 3
   program = jax.jit(run).lower(x, x, x, x).compile()
-  assert program.memory_analysis().temp_size_in_bytes < 4 * x.size
+  assert program.memory_analysis().temp_size_in_bytes < most * 4 * x.size
 
 
 def test_it_is_taken_where_it_pays() -> None:
