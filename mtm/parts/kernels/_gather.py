@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from mtm.parts import _cpu
 
+FEW = 32  # updates that are written out one by one: each takes XLA some 10 ms to compile
 _KNOWN: dict[str, Any] = {"mode": "promise_in_bounds"}
 
 
@@ -69,4 +70,12 @@ def add(total: jax.Array, index: jax.Array, part: jax.Array) -> jax.Array:
   batch, _, block, heads, width = total.shape
   part = part.reshape(batch, heads, *index.shape, block, width)
   part = jnp.transpose(part, (0, 2, 3, 4, 1, 5))
-  return total.at[:, index].add(part, **_KNOWN)
+  if not _cpu.alone() or index.size > FEW:
+    return total.at[:, index].add(part, **_KNOWN)
+  # XLA on CPU transposes before it scatters, but where it updates a slice it transposes on the way.
+  for row, columns in enumerate(index):
+    for n, column in enumerate(columns):
+      old = jax.lax.dynamic_slice_in_dim(total, column, 1, axis=1)
+      new = old + part[:, row, n, None]
+      total = jax.lax.dynamic_update_slice_in_dim(total, new, column, axis=1)
+  return total

@@ -11,6 +11,7 @@ import pytest
 
 from mtm import axes
 from mtm.parts import _cpu
+from mtm.parts.kernels import _gather
 from mtm.parts.kernels._gather import add, take, take_turned, turned, untake
 from mtm.sharding.mesh import mesh
 
@@ -56,7 +57,11 @@ def test_query_blocks_go_back_where_they_came_from(where: Any) -> None:
   np.testing.assert_array_equal(back, x[:, index[:, 0]])
 
 
-def test_what_is_added_is_the_transpose_of_taking(where: Any) -> None:
+@pytest.mark.parametrize("few", [0, 100])
+def test_what_is_added_is_the_transpose_of_taking(
+  where: Any, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(_gather, "FEW", few)
   x, total = array(KV_HEADS), array(KV_HEADS, seed=1)
   taken, pull = jax.vjp(lambda x: take(x, jnp.asarray(INDEX), KV_HEADS), x)
   part = np.random.default_rng(2).normal(size=taken.shape).astype(np.float32)
