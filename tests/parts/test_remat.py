@@ -55,8 +55,9 @@ POLICIES = {
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 def test_a_policy_changes_no_gradient(policy: Any) -> None:
   wanted, _ = compiled(None)
-  got, _ = compiled(policy)  # the same operations, fused otherwise
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, wanted)
+  got, _ = compiled(policy)
+  # The same operations, fused otherwise: sums of gradients up to 400, in float32.
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), got, wanted)
 
 
 def test_what_recomputes_more_holds_less() -> None:
