@@ -55,6 +55,7 @@ def test_what_is_installed_asks_for_nothing_that_the_pins_refuse() -> None:
   """Also of extras: `jax[tpu]` wants another jaxlib than `jax` is content with."""
   found = pins(f"{sys.version_info.major}.{sys.version_info.minor}")
   extras = {canonicalize_name(w.name): w.extras for w in wishes() if w.extras}
+  checked = 0
   for name, version in found.items():
     try:
       asked = importlib.metadata.requires(name) or []
@@ -62,6 +63,7 @@ def test_what_is_installed_asks_for_nothing_that_the_pins_refuse() -> None:
       continue  # of an extra that is not here
     if importlib.metadata.version(name) != str(version):
       continue  # installed by other means than these pins
+    checked += 1
     for wish in map(Requirement, asked):
       wanted = any(
         wish.marker is None or wish.marker.evaluate({"extra": extra})
@@ -71,3 +73,4 @@ def test_what_is_installed_asks_for_nothing_that_the_pins_refuse() -> None:
         assert wish.specifier.contains(found[canonicalize_name(wish.name)], prereleases=True), (
           f"{name} {version} asks for {wish}"
         )
+  assert checked, "nothing that is installed has its pinned version"
