@@ -8,7 +8,7 @@ import time
 
 import torch
 
-HEADS, HEAD_DIM, WARM_UP = 4, 64, 1
+HEADS, HEAD_DIM, WARM_UP = 4, 64, 10
 
 
 def main(work: str, engine: str, length: str, steps: str) -> None:

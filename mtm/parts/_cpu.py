@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from mtm import axes
@@ -26,3 +27,13 @@ def in_order(x: jax.Array) -> jax.Array:
   if not alone():
     return x
   return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+
+
+def copied(x: jax.Array) -> jax.Array:
+  """`x`, in a program for one CPU where it is copied: by vectors.
+
+  LLVM unrolls a loop over a short row that is only copied, such as a head's width, to moves of one
+  number each, before it would make vectors of it. A factor of one that it does not know to be one
+  keeps the loop, and XLA makes one pass of both.
+  """
+  return x * jax.lax.optimization_barrier(jnp.ones((), x.dtype)) if alone() else x

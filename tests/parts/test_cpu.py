@@ -1,4 +1,4 @@
-"""What is put in order stays what it was, and only a program for one CPU is told."""
+"""What is put in order or copied stays what it was, and only a program for one CPU is told."""
 
 from __future__ import annotations
 
@@ -33,10 +33,20 @@ def test_it_changes_no_value_and_no_gradient() -> None:
   x = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
   def turned(x: jax.Array) -> jax.Array:
-    return jax.vmap(lambda one: _cpu.in_order(one.T))(x)
+    return jax.vmap(lambda one: _cpu.in_order(_cpu.copied(one.T)))(x)
 
   with axes.use(None):
     out, pull = jax.vjp(jax.jit(turned), x)
     (back,) = pull(out)
   np.testing.assert_array_equal(out, x.swapaxes(1, 2))
   np.testing.assert_array_equal(back, x)
+
+
+def test_xla_does_not_fold_the_factor_by_which_a_row_is_copied_by_vectors() -> None:
+  def factors(layout: axes.Layout | None) -> int:
+    with axes.use(layout):
+      program = jax.jit(lambda x: _cpu.in_order(_cpu.copied(x.T))).lower(X).compile()
+    return program.as_text().count(" multiply(")
+
+  assert factors(None) == axes.is_for("cpu")
+  assert factors(tiny.on({"data": 8}).activations) == 0

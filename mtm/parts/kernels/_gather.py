@@ -3,8 +3,9 @@
 Arrays are `[batch, blocks, block, heads, width]`; matmuls want heads before places. XLA on CPU
 takes as long to transpose what was gathered as to gather it, and four times as long where places
 become the last axis; there one gather does both, head by head, of keys that were turned once for
-all steps. Elsewhere, and on a mesh, where an index into heads would gather all devices' heads, a
-gather takes all heads and XLA folds the transposition into what follows.
+all steps, by vectors (`_cpu.copied`). Elsewhere, and on a mesh, where an index into heads would
+gather all devices' heads, a gather takes all heads and XLA folds the transposition into what
+follows.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def take(x: jax.Array, index: jax.Array, kv_heads: int) -> jax.Array:
     chosen = x.at[:, index].get(**_KNOWN)
     chosen = chosen.reshape(*chosen.shape[:4], kv_heads, group, width)
     chosen = jnp.transpose(chosen, (0, 4, 1, 2, 5, 3, 6))
-  return _cpu.in_order(chosen).reshape(batch, kv_heads, len(index), -1, width)
+  return _cpu.in_order(_cpu.copied(chosen)).reshape(batch, kv_heads, len(index), -1, width)
 
 
 def turned(x: jax.Array) -> jax.Array:
@@ -55,7 +56,7 @@ def take_turned(x: jax.Array, index: jax.Array, kv_heads: int) -> jax.Array:
   head = jnp.arange(kv_heads)[:, None, None, None]
   place = jnp.arange(x.shape[3])[:, None]
   chosen = jax.vmap(lambda x: x.at[index[:, None], head, place].get(**_KNOWN))(x)
-  return _cpu.in_order(chosen).reshape(*chosen.shape[:4], -1)
+  return _cpu.in_order(_cpu.copied(chosen)).reshape(*chosen.shape[:4], -1)
 
 
 def untake(x: jax.Array, block: int) -> jax.Array:

@@ -7,8 +7,10 @@ what it must and no other row is filled up to it.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,8 @@ from mtm.parts.patterns._tiles import ALL, NONE, Tiles, tiles
 
 WIDEST = 16  # a piece may have so many key blocks even where a step then holds more than its budget
 FILLED = 1.2  # by which factor loops may grow by what only fills up their steps
+STEP = 4  # how many pairs of blocks a step costs as much as by itself
+LOOP, LEAST = 12, 1 / 128  # one more loop, which has to be compiled, saves so many and such a share
 
 
 class Group(NamedTuple):
@@ -45,8 +49,9 @@ class Schedule:
   """All blocks of a pattern in groups.
 
   Attributes:
-    groups: the loops: pieces that are seen wholly and the others, or one for both where that leaves
-      less to fill up; none where nothing is seen.
+    groups: the loops: pieces that are seen wholly and the others, or both together where that
+      leaves less to fill up, and of each the narrower ones apart where that does; none where
+      nothing is seen.
     masks: bool `[different, block, block]`, see `Tiles`.
   """
 
@@ -76,12 +81,12 @@ def schedule(
     for part in np.array_split(own, -(-len(own) // width)) if len(own) else ():
       pieces[bool((cut.mask_id[part] != ALL).any())].append((row, part))
   at_once = max(budget // (width * lanes), 1) * lanes
-  apart = tuple(_group(cut, p, rows, at_once, lanes) for p in pieces if p)
-  if len(apart) == 2:
-    together = _group(cut, pieces[0] + pieces[1], rows, at_once, lanes)
-    if sum(group.mask_id.size for group in apart) > FILLED * together.mask_id.size:
-      apart = (together,)
-  return Schedule(apart, cut.masks)
+  loops = [part for kind in pieces if kind for part in _by_width(kind, rows, at_once, lanes)]
+  if all(pieces):
+    together = _by_width(pieces[0] + pieces[1], rows, at_once, lanes)
+    if sum(part.pairs for part in loops) > FILLED * sum(part.pairs for part in together):
+      loops = together
+  return Schedule(tuple(_group(cut, part, rows) for part in loops), cut.masks)
 
 
 _Piece = tuple[int, np.ndarray]  # row, and which tiles
@@ -96,27 +101,77 @@ def _width(count: np.ndarray, most: int) -> int:
   return int(widths[np.argmin(pieces.sum(axis=1) * (widths + 1))])
 
 
-def _group(cut: Tiles, pieces: list[_Piece], rows: int, at_once: int, lanes: int) -> Group:
-  """Deals the pieces of each row out to steps, one to each."""
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+  """Pieces, and into how many steps of how many they are dealt out."""
+
+  pieces: list[_Piece]
+  steps: int
+  at_once: int
+
+  @functools.cached_property
+  def width(self) -> int:
+    return max(len(part) for _, part in self.pieces)
+
+  @property
+  def pairs(self) -> int:
+    return self.steps * self.at_once * self.width
+
+  @property
+  def cost(self) -> int:
+    return self.pairs + self.steps * (self.at_once + STEP)
+
+
+def _by_width(pieces: list[_Piece], rows: int, at_once: int, lanes: int) -> list[_Loop]:
+  """One loop over pieces, or two, of which one has the narrower ones, where that saves enough."""
+  best = [_loop(pieces, rows, at_once, lanes)]
+  allowed = best[0].cost - max(LOOP, LEAST * best[0].cost)
+  for width in sorted({len(part) for _, part in pieces})[:-1]:
+    wide = [piece for piece in pieces if len(piece[1]) > width]
+    narrow = [piece for piece in pieces if len(piece[1]) <= width]
+    # Two steps at least: of a single one XLA makes no loop, and holds its arrays all the time.
+    few = min(at_once, max(len(narrow) // 2, 1))
+    two = [_loop(wide, rows, at_once, lanes), _loop(narrow, rows, few, lanes)]
+    if (cost := sum(part.cost for part in two)) < allowed:
+      best, allowed = two, cost
+  return best
+
+
+def _loop(pieces: list[_Piece], rows: int, at_once: int, lanes: int) -> _Loop:
+  """As few steps as there can be: each takes `at_once` pieces at most, and one of a row."""
   pieces_of = np.bincount([row for row, _ in pieces], minlength=rows)
-  width = max(len(part) for _, part in pieces)
   at_once = min(at_once, rows, -(-len(pieces) // lanes) * lanes)
   steps = max(-(-len(pieces) // at_once), int(pieces_of.max()))
   at_once = -(-len(pieces) // steps)
   if at_once + -at_once % lanes <= min(FILLED * at_once, rows):
     at_once += -at_once % lanes
-  order = sorted(range(len(pieces)), key=lambda i: (-pieces_of[pieces[i][0]], pieces[i][0]))
-  dealt = [[pieces[i] for i in order[step::steps]] for step in range(steps)]
+  return _Loop(pieces, steps, at_once)
+
+
+def _group(cut: Tiles, loop: _Loop, rows: int) -> Group:
+  """The arrays of a loop, whose steps are filled up with rows that they do not have."""
   group = Group(
-    np.zeros((steps, at_once), np.int32),
-    np.zeros((steps, at_once, width), np.int32),
-    np.full((steps, at_once, width), NONE, np.int32),
+    np.zeros((loop.steps, loop.at_once), np.int32),
+    np.zeros((loop.steps, loop.at_once, loop.width), np.int32),
+    np.full((loop.steps, loop.at_once, loop.width), NONE, np.int32),
   )
-  for step, own in enumerate(dealt):
+  for step, own in enumerate(_dealt(loop)):
     taken = [row for row, _ in own]
-    free = np.setdiff1d(np.arange(rows), taken)[: at_once - len(own)]
+    free = np.setdiff1d(np.arange(rows), taken)[: loop.at_once - len(own)]
     group.rows[step] = np.concatenate([np.asarray(taken, int), free])
     for at, (_, part) in enumerate(own):
       group.columns[step, at, : len(part)] = cut.column[part]
       group.mask_id[step, at, : len(part)] = cut.mask_id[part]
   return group
+
+
+def _dealt(loop: _Loop) -> list[list[_Piece]]:
+  """The pieces of each step: of rows that have several dealt out one by one, from the row with most
+  on, so that no step has two of a row; of the others neighbours together, which see much of the
+  same, so that it is still in a cache."""
+  pieces_of = collections.Counter(row for row, _ in loop.pieces)
+  several = [piece for piece in loop.pieces if pieces_of[piece[0]] > 1]
+  several.sort(key=lambda piece: (-pieces_of[piece[0]], piece[0]))
+  others = iter([piece for piece in loop.pieces if pieces_of[piece[0]] == 1])
+  dealt = [several[step :: loop.steps] for step in range(loop.steps)]
+  return [own + list(itertools.islice(others, loop.at_once - len(own))) for own in dealt]

@@ -46,11 +46,14 @@ class Blocks:
     scores: how many scores one step of the loop holds, if its lanes do not need more: enough to
       keep matmuls busy, few enough to stay in a cache.
     lanes: into how many parts that do not depend on one another a step is cut at most.
+    ahead: whether the backward pass sums outputs times their gradients before its loop, where it
+      takes a pass of its own, or in each step, where lanes hide it.
   """
 
   block: int = 64
   scores: int = 2**19
   lanes: int = 1 if _cpu.BATCHES else 4
+  ahead: bool = _cpu.BATCHES
 
   def supports(self, request: Request) -> str | None:
     """All but decoding and a bias that is an array."""
@@ -78,8 +81,9 @@ class Blocks:
     # Many examples and heads: few lanes, so as to save memory.
     lanes = min(self.lanes, max(budget // 8, 2))
     plan = _Plan(
-      pattern, rest, q.shape[1], k.shape[1], self.block, budget, lanes, request.scale, rate
-    )
+      pattern, rest, q.shape[1], k.shape[1], self.block, budget, lanes, self.ahead, request.scale,
+      rate,
+    )  # fmt: skip
     labels = {name: tuple(map(plan.cut, pair)) for name, pair in request.labels.items()}
     rules = () if request.bias is None else request.bias.rules
     out = _attend(plan, plan.cut(q), plan.cut(k), plan.cut(v), rules, labels, key if rate else None)
@@ -97,6 +101,7 @@ class _Plan:
   block: int
   budget: int
   lanes: int
+  ahead: bool
   scale: float
   rate: float
 
@@ -183,11 +188,16 @@ def _backward(plan, saved, g):
   # Not before the forward pass is done with the values turned.
   later_k, _ = jax.lax.optimization_barrier((k, norm))
   heads, k_T = k.shape[3], turned(later_k)
+  totals = _cpu.in_order(_products(g, out)) if plan.ahead else None
 
   def part(whole, step):
-    q_C, g_C, out_C, norm_C = (take(x, step.rows[:, None], heads) for x in (q, g, out, norm))
+    q_C, g_C, norm_C = (take(x, step.rows[:, None], heads) for x in (q, g, norm))
     q_C = q_C * plan.scale
-    total = jnp.sum(g_C.astype(jnp.float32) * out_C.astype(jnp.float32), axis=4)[..., None, :]
+    if totals is None:
+      total = _products(g_C, take(out, step.rows[:, None], heads))
+    else:
+      total = take(totals, step.rows[:, None], heads)
+    total = jnp.swapaxes(total, 3, 4)
     k_C, v_C = take(k, step.columns, heads), take(v, step.columns, heads)
     s, pull = _scores(plan, whole, step, q_C, k_C, rules, labels)
     p = jnp.exp(s - jnp.swapaxes(norm_C, 3, 4))
@@ -294,6 +304,11 @@ def _dot(a: jax.Array, b: jax.Array, of_a: int, of_b: int) -> jax.Array:
   return jax.lax.dot_general(a, b, (contracted, _BATCH), preferred_element_type=jnp.float32)
 
 
+def _products(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Float32 sums of products over the last axis, which stays."""
+  return jnp.sum(a.astype(jnp.float32) * b.astype(jnp.float32), axis=-1, keepdims=True)
+
+
 def _dropped(plan: _Plan, step: _Step, p: jax.Array, key: jax.Array | None) -> jax.Array:
   """`p` where it is kept, scaled to keep the mean; the same draw whenever a step runs."""
   if key is None:
@@ -302,4 +317,7 @@ def _dropped(plan: _Plan, step: _Step, p: jax.Array, key: jax.Array | None) -> j
   return jnp.where(keep, p / probability, 0.0)
 
 
-EXAMPLES = [Blocks(), Blocks(block=4, scores=256, lanes=2)]
+EXAMPLES = [
+  Blocks(ahead=True),
+  Blocks(block=4, scores=256, lanes=2, ahead=False),
+]

@@ -10,6 +10,7 @@ from mtm.parts.patterns import Pattern, published
 from mtm.parts.patterns._tiles import ALL, NONE, tiles
 from mtm.parts.patterns.causal import Causal
 from mtm.parts.patterns.full import Full
+from mtm.parts.patterns.window import Window
 
 PATTERNS = {
   "causal": Causal(),
@@ -47,8 +48,23 @@ def test_more_lanes_than_rows_are_no_harm() -> None:
 
 def test_a_row_that_sees_all_fills_up_no_other() -> None:
   plan = schedule(published.bigbird(4096), 4096, 4096, 64, 32, 4)
-  (group,) = plan.groups
-  assert group.columns.shape == (20, 4, 8)  # 62 rows of 8 and two of 64, which are 8 pieces each
+  # 60 rows of 7 or 8, two of 64, which are 8 pieces each, and two of 6: 607 pairs of blocks.
+  assert [group.columns.shape for group in plan.groups] == [(19, 4, 8), (2, 1, 6)]
   plan = schedule(published.longformer(512, 64), 4096, 4096, 64, 32, 4)
   pairs = np.concatenate([group.mask_id.reshape(-1) for group in plan.groups])
   assert np.mean(pairs == NONE) <= 0.15
+
+
+@pytest.mark.parametrize("pattern", [Causal(), published.sparse_strided(64)])
+def test_narrower_pieces_have_a_loop_of_their_own_where_that_saves_much(pattern: Pattern) -> None:
+  few, many = (schedule(pattern, n, n, 64, 32, 4).groups for n in (512, 4096))
+  assert len({group.columns.shape[2] for group in few}) == 1
+  assert len({group.columns.shape[2] for group in many}) == 2
+  pairs = np.concatenate([group.mask_id.reshape(-1) for group in many])
+  assert np.mean(pairs == NONE) <= 0.03  # it is a tenth in one loop
+
+
+def test_neighbouring_rows_are_looked_at_together() -> None:
+  inner, ends = schedule(Window(32, 32), 512, 512, 8, 64, 1).groups
+  assert inner.rows.shape == (8, 7) and (np.diff(inner.rows, axis=1) == 1).all()
+  assert ends.rows.tolist() == [[0, 1, 2, 3], [60, 61, 62, 63]]  # they see fewer
