@@ -20,8 +20,10 @@ from mtm.parts.patterns._tiles import ALL, NONE, Tiles, tiles
 
 WIDEST = 16  # a piece may have so many key blocks even where a step then holds more than its budget
 FILLED = 1.2  # by which factor loops may grow by what only fills up their steps
-STEP = 4  # how many pairs of blocks a step costs as much as by itself
-LOOP, LEAST = 12, 1 / 128  # one more loop, which has to be compiled, saves so many and such a share
+STEP = 1 / 8  # what a step costs by itself, of what a full one costs
+# One more loop has to save so many pairs of blocks, such a part of a full step, and such a part of
+# all: it has to be compiled.
+LOOP = 12, 3 / 8, 1 / 128
 
 
 class Group(NamedTuple):
@@ -81,9 +83,10 @@ def schedule(
     for part in np.array_split(own, -(-len(own) // width)) if len(own) else ():
       pieces[bool((cut.mask_id[part] != ALL).any())].append((row, part))
   at_once = max(budget // (width * lanes), 1) * lanes
-  loops = [part for kind in pieces if kind for part in _by_width(kind, rows, at_once, lanes)]
+  deal = functools.partial(_by_width, rows=rows, budget=budget, at_once=at_once, lanes=lanes)
+  loops = [part for kind in pieces if kind for part in deal(kind)]
   if all(pieces):
-    together = _by_width(pieces[0] + pieces[1], rows, at_once, lanes)
+    together = deal(pieces[0] + pieces[1])
     if sum(part.pairs for part in loops) > FILLED * sum(part.pairs for part in together):
       loops = together
   return Schedule(tuple(_group(cut, part, rows) for part in loops), cut.masks)
@@ -117,23 +120,26 @@ class _Loop:
   def pairs(self) -> int:
     return self.steps * self.at_once * self.width
 
-  @property
-  def cost(self) -> int:
-    return self.pairs + self.steps * (self.at_once + STEP)
+  def cost(self, budget: int) -> float:
+    """In pairs of blocks, where a full step has `budget`."""
+    return self.pairs + self.steps * (self.at_once + STEP * budget)
 
 
-def _by_width(pieces: list[_Piece], rows: int, at_once: int, lanes: int) -> list[_Loop]:
+def _by_width(
+  pieces: list[_Piece], rows: int, budget: int, at_once: int, lanes: int
+) -> list[_Loop]:
   """One loop over pieces, or two, of which one has the narrower ones, where that saves enough."""
   best = [_loop(pieces, rows, at_once, lanes)]
-  allowed = best[0].cost - max(LOOP, LEAST * best[0].cost)
+  least, of_step, of_all = LOOP
+  cost = best[0].cost(budget)
+  cost -= max(least, of_step * budget, of_all * cost)
   for width in sorted({len(part) for _, part in pieces})[:-1]:
     wide = [piece for piece in pieces if len(piece[1]) > width]
     narrow = [piece for piece in pieces if len(piece[1]) <= width]
     # Two steps at least: of a single one XLA makes no loop, and holds its arrays all the time.
-    few = min(at_once, max(len(narrow) // 2, 1))
-    two = [_loop(wide, rows, at_once, lanes), _loop(narrow, rows, few, lanes)]
-    if (cost := sum(part.cost for part in two)) < allowed:
-      best, allowed = two, cost
+    two = [_loop(p, rows, min(at_once, max(len(p) // 2, 1)), lanes) for p in (wide, narrow)]
+    if (of_two := sum(part.cost(budget) for part in two)) < cost:
+      best, cost = two, of_two
   return best
 
 

@@ -46,8 +46,8 @@ class Blocks:
     scores: how many scores one step of the loop holds, if its lanes do not need more: enough to
       keep matmuls busy, few enough to stay in a cache.
     lanes: into how many parts that do not depend on one another a step is cut at most.
-    ahead: whether the backward pass sums outputs times their gradients before its loop, where it
-      takes a pass of its own, or in each step, where lanes hide it.
+    ahead: whether on one CPU the backward pass sums outputs times their gradients before its
+      loop, not in each step, where lanes hide it. A GPU fuses it with a step's gathers.
   """
 
   block: int = 64
@@ -80,10 +80,10 @@ class Blocks:
     budget = max(self.scores // (q.shape[0] * q.shape[2] * self.block**2), 1)
     # Many examples and heads: few lanes, so as to save memory.
     lanes = min(self.lanes, max(budget // 8, 2))
+    ahead = self.ahead and _cpu.alone()
     plan = _Plan(
-      pattern, rest, q.shape[1], k.shape[1], self.block, budget, lanes, self.ahead, request.scale,
-      rate,
-    )  # fmt: skip
+      pattern, rest, q.shape[1], k.shape[1], self.block, budget, lanes, ahead, request.scale, rate
+    )
     labels = {name: tuple(map(plan.cut, pair)) for name, pair in request.labels.items()}
     rules = () if request.bias is None else request.bias.rules
     out = _attend(plan, plan.cut(q), plan.cut(k), plan.cut(v), rules, labels, key if rate else None)
