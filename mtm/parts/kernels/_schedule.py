@@ -21,9 +21,9 @@ from mtm.parts.patterns._tiles import ALL, NONE, Tiles, tiles
 WIDEST = 16  # a piece may have so many key blocks even where a step then holds more than its budget
 FILLED = 1.2  # by which factor loops may grow by what only fills up their steps
 STEP = 1 / 8  # what a step costs by itself, of what a full one costs
-# One more loop has to save so many pairs of blocks, such a part of a full step, and such a part of
-# all: it has to be compiled.
-LOOP = 12, 3 / 8, 1 / 128
+# What one more loop, which has to be compiled, has to save: pairs of blocks, and shares of a full
+# step and of all steps.
+LEAST, OF_STEP, OF_ALL = 12, 3 / 8, 1 / 128
 
 
 class Group(NamedTuple):
@@ -130,9 +130,8 @@ def _by_width(
 ) -> list[_Loop]:
   """One loop over pieces, or two, of which one has the narrower ones, where that saves enough."""
   best = [_loop(pieces, rows, at_once, lanes)]
-  least, of_step, of_all = LOOP
   cost = best[0].cost(budget)
-  cost -= max(least, of_step * budget, of_all * cost)
+  cost -= max(LEAST, OF_STEP * budget, OF_ALL * cost)
   for width in sorted({len(part) for _, part in pieces})[:-1]:
     wide = [piece for piece in pieces if len(piece[1]) > width]
     narrow = [piece for piece in pieces if len(piece[1]) <= width]
